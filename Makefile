@@ -1,0 +1,78 @@
+# make evolve   three roles train each other, on two CPU cores, in minutes
+# make test     the whole test suite
+# Each target does its own set-up from a fresh clone; the second call skips it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is new enough builds the environment.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell \
+	$(p) -c 'import sys; print(sys.executable if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+# Linux wheels of torch on the package index carry about 3 GB of CUDA libraries. The CPU build
+# comes from PyTorch's own index: make evolve TORCH_INDEX=URL, the URL as its install page says.
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+WORKERS ?= 2
+ARGS ?=
+EVOLVE_ARGS ?= $(ARGS)
+
+.PHONY: help evolve test lint format clean
+
+help:
+	@echo 'make evolve [ARGS="--iterations 3 --seed 1"]   run the self-evolution loop (mmzero evolve)'
+	@echo 'make test   [ARGS="-k parsing"] [WORKERS=2]    run the tests (pytest)'
+	@echo 'make lint                                      ruff, formatting and types'
+	@echo 'make format                                    let ruff rewrite the files'
+	@echo 'make clean                                     remove .venv and caches; runs/ stays'
+	@echo 'PYTHON=/path/to/python3 chooses the interpreter (3.11 or newer).'
+
+evolve: $(VENV)/.stamp-train
+	@$(BIN)/mmzero evolve --preset nano-cpu $(EVOLVE_ARGS)
+
+# One thread a worker: two workers with two threads each would fight over two cores.
+test: $(VENV)/.stamp-dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: $(VENV)/.stamp-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ty check
+
+format: $(VENV)/.stamp-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@if [ -z '$(PYTHON)' ]; then \
+		echo 'error: Python 3.11 or newer was not found; python3 is '"$$(python3 --version 2>&1 || true)"'.'; \
+		echo '       Install one (Debian, Ubuntu: sudo apt-get install python3.11 python3.11-venv;'; \
+		echo '       macOS: brew install python@3.12) or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3'; \
+		exit 1; \
+	fi >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed." >&2; exit 1; }
+	@echo 'creating $(VENV) with $(PYTHON)'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo 'error: this Python cannot create virtual environments.' >&2; \
+		echo '       Debian, Ubuntu: sudo apt-get install python3-venv' >&2; exit 1; }
+
+$(VENV)/.stamp-train: pyproject.toml constraints.txt | $(BIN)/python
+ifneq ($(TORCH_INDEX),)
+	@$(PIP) install -q --no-deps --index-url '$(TORCH_INDEX)' "$$(grep '^torch==' constraints.txt)"
+endif
+	@echo 'installing mmzero-env[train] (once; minutes)'
+	@$(PIP) install -q -c constraints.txt -e '.[train]'
+	@$(BIN)/python -c 'import sys; from mmzero_env.rendering import check_system; sys.exit("\n".join(check_system()) or 0)'
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-train
+	@echo 'installing mmzero-env[train,librsvg,dev] (once)'
+	@$(PIP) install -q -c constraints.txt -e '.[train,librsvg,dev]'
+	@touch $@

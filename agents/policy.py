@@ -1,0 +1,41 @@
+"""The one interface between the loop and whatever plays a role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from mmzero_env.errors import EngineError
+from mmzero_env.protocol import Request, Response
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Plays one or more roles: requests in, completions with tokens out.
+
+    A policy is batched from the start; a single request is a batch of one.
+    """
+
+    name: str
+    """How the policy was named, for logs and records."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer every request.
+
+        Args:
+            requests: Any mix of roles, sampling settings, with or without image.
+
+        Returns:
+            One response a request, in the same order, each carrying the id of
+            its request and exactly ``request.n`` completions. Equal requests
+            with equal seeds get equal completions.
+
+        Raises:
+            PolicyError: If the engine behind the policy failed. A failure is never
+                turned into an empty or a zero answer.
+        """
+        ...
+
+
+class PolicyError(EngineError):
+    """The engine behind a policy failed; says what failed and how to mend it."""

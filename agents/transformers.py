@@ -1,0 +1,311 @@
+"""A policy for any ``AutoModelForImageTextToText`` of transformers.
+
+    policy = TransformersPolicy("agents/nano/model")
+    responses = policy.generate(requests)
+
+The model, tokenizer and image processor are the policy's own attributes: a
+trainer updates ``policy.model`` in place and the next ``generate`` samples from
+the new weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.policy import PolicyError
+from agents.registry import missing_extra
+from mmzero_env.errors import UserError
+from mmzero_env.protocol import Completion, Request, Response
+
+try:
+    from agents.decoding import ForwardEngine, Row, Sampled, decode
+    from agents.encoding import EncodedPrompt, PromptEncoder
+    from agents.loading import load
+    from agents.qwen3vl_decode import Qwen3VLEngine, supports
+    from agents.sampling import Stream
+except ModuleNotFoundError as error:
+    raise missing_extra(error, "train") from error
+
+_NANO = Path(__file__).parent / "nano" / "model"
+
+
+class TransformersPolicy:
+    """Plays any role with one model.
+
+    Attributes:
+        name: For logs and records.
+        model: The model; it may be trained between calls.
+        tokenizer: Its tokenizer.
+        image_processor: Its PIL image processor (Qwen-VL family), or None.
+
+    Args:
+        path_or_model: A folder, a hub id, or a model that is loaded already.
+        tokenizer: Needed with a loaded model; else read from the path.
+        image_processor: Needed with a loaded model that is shown pictures.
+        processor: The whole processor of a family that is not Qwen-VL, in place of
+            ``image_processor``.
+        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``; ignored with
+            a loaded model. ``"auto"`` is float32 on a CPU.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, …; ignored with a loaded model.
+        name: Defaults to ``transformers:PATH``.
+        max_rows: Most completions that are decoded together.
+        max_cache_tokens: Bound on rows × (prompt + ``max_tokens``) of one batch,
+            which bounds the memory of its key-value cache.
+        fast: Use the faster equivalent engine where it applies; ``False`` is for
+            comparison.
+
+    Raises:
+        UserError: If the model cannot be loaded or cannot take an image and text.
+    """
+
+    def __init__(
+        self,
+        path_or_model: Any,
+        *,
+        tokenizer: Any = None,
+        image_processor: Any = None,
+        processor: Any = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        name: str | None = None,
+        max_rows: int = 512,
+        max_cache_tokens: int = 2**18,
+        fast: bool = True,
+    ) -> None:
+        """See the class."""
+        if max_rows < 1 or max_cache_tokens < 1:
+            raise UserError(
+                f"max_rows and max_cache_tokens must be at least 1, came {max_rows} and "
+                f"{max_cache_tokens}"
+            )
+        if isinstance(path_or_model, str | Path):
+            loaded = load(str(path_or_model), dtype=dtype, device=device)
+            self.model = loaded.model
+            tokenizer = tokenizer or loaded.tokenizer
+            image_processor = image_processor or loaded.image_processor
+            processor = processor or loaded.processor
+            self.name = name or f"transformers:{path_or_model}"
+        else:
+            if tokenizer is None:
+                raise UserError("a model that is loaded already needs tokenizer=… beside it")
+            self.model = path_or_model
+            self.name = name or f"transformers:{type(path_or_model).__name__}"
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        config = self.model.config
+        self._encoder = PromptEncoder(
+            tokenizer,
+            image_processor=image_processor,
+            processor=processor,
+            image_token_id=getattr(config, "image_token_id", None),
+        )
+        self._stop_ids = _stop_ids(self.model, tokenizer)
+        self._banned_ids = _banned_ids(self.model)
+        pad = tokenizer.pad_token_id
+        self._pad_id = self._stop_ids[0] if pad is None else pad
+        self._max_rows = max_rows
+        self._max_cache_tokens = max_cache_tokens
+        self._fast = fast
+
+    @property
+    def banned_ids(self) -> tuple[int, ...]:
+        """Token ids that are never sampled: the placeholders and brackets of vision."""
+        return self._banned_ids
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Token ids that end a completion."""
+        return self._stop_ids
+
+    def encode(self, request: Request) -> EncodedPrompt:
+        """What the model reads for a request: ids, patches, grid.
+
+        Args:
+            request: Its prompt and image are read.
+
+        Raises:
+            UserError: If it has an image and the model no image processor.
+        """
+        return self._encoder.encode(request)
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer every request; see :class:`agents.policy.Policy`.
+
+        Raises:
+            PolicyError: If the model fails, its logits are not finite, or memory
+                runs out.
+        """
+        if not requests:
+            return []
+        for request in requests:
+            _check(request)
+        encoded = self._encoder.encode_all(requests)
+        sampled: dict[tuple[int, int], Sampled] = {}
+        training = self.model.training
+        if training:
+            self.model.eval()
+        try:
+            for prompts, rows, places in self._batches(requests, encoded):
+                results = decode(
+                    self._engine(),
+                    prompts,
+                    rows,
+                    stop_ids=self._stop_ids,
+                    banned_ids=self._banned_ids,
+                )
+                sampled.update(zip(places, results, strict=True))
+        except (PolicyError, UserError):
+            raise
+        except Exception as error:
+            raise PolicyError(
+                f"{self.name} failed while sampling {len(requests)} requests "
+                f"(longest prompt {max(len(e.prompt_ids) for e in encoded)} tokens): {error}. "
+                "If memory ran out, lower max_rows or max_cache_tokens."
+            ) from error
+        finally:
+            if training:
+                self.model.train()
+        keys = [(i, j) for i, request in enumerate(requests) for j in range(request.n)]
+        texts = self._texts([sampled[key] for key in keys])
+        completions = {
+            key: Completion(
+                text, sampled[key].token_ids, sampled[key].logprobs, sampled[key].finish_reason
+            )
+            for key, text in zip(keys, texts, strict=True)
+        }
+        return [
+            Response(
+                request.id,
+                tuple(completions[i, j] for j in range(request.n)),
+                encoded[i].prompt_ids,
+            )
+            for i, request in enumerate(requests)
+        ]
+
+    def _engine(self) -> Any:
+        if self._fast and supports(self.model):
+            return Qwen3VLEngine(self.model, self._pad_id)
+        return ForwardEngine(self.model, self._pad_id)
+
+    def _texts(self, results: Sequence[Sampled]) -> list[str]:
+        stops = set(self._stop_ids)
+        bare = [[i for i in result.token_ids if i not in stops] for result in results]
+        return self.tokenizer.batch_decode(
+            bare, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def _batches(
+        self, requests: Sequence[Request], encoded: Sequence[EncodedPrompt]
+    ) -> Iterator[tuple[list[EncodedPrompt], list[Row], list[tuple[int, int]]]]:
+        """Cut the work into batches of prompts of like length.
+
+        Requests with the same prompt and picture share one prompt of a batch.
+
+        Yields:
+            Prompts, rows ordered by prompt, and for each row the request and sample
+            that it answers.
+        """
+        shared: dict[tuple[Any, ...], list[int]] = {}
+        for i, entry in enumerate(encoded):
+            shared.setdefault((entry.prompt_ids, entry.image_key), []).append(i)
+        by_length = sorted(shared.values(), key=lambda members: len(encoded[members[0]].prompt_ids))
+        prompts: list[EncodedPrompt] = []
+        rows: list[Row] = []
+        places: list[tuple[int, int]] = []
+        longest = 0
+        for members in by_length:
+            prompt = encoded[members[0]]
+            opened = False
+            for place in [(i, j) for i in members for j in range(requests[i].n)]:
+                request = requests[place[0]]
+                # Prompts arrive in order of length, so this one sets the padded width.
+                need = len(prompt.prompt_ids) + max(longest, request.sampling.max_tokens)
+                full = (
+                    len(rows) >= self._max_rows or (len(rows) + 1) * need > self._max_cache_tokens
+                )
+                if rows and full:
+                    yield prompts, rows, places
+                    prompts, rows, places, longest, opened = [], [], [], 0, False
+                if not opened:
+                    prompts.append(prompt)
+                    opened = True
+                longest = max(longest, request.sampling.max_tokens)
+                stream = Stream(request.seed, place[1])
+                rows.append(Row(len(prompts) - 1, stream, request.sampling))
+                places.append(place)
+        if rows:
+            yield prompts, rows, places
+
+
+def nano(
+    argument: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    name: str | None = None,
+    max_rows: int = 512,
+) -> TransformersPolicy:
+    """The bundled nano vision-language model.
+
+    Args:
+        argument: Empty: there is one nano model.
+        dtype: See :class:`TransformersPolicy`.
+        device: See :class:`TransformersPolicy`.
+        name: Defaults to ``nano``.
+        max_rows: See :class:`TransformersPolicy`.
+
+    Raises:
+        UserError: If an argument came, or the model is not in the installation.
+    """
+    if argument:
+        raise UserError(
+            f"policy 'nano' takes no argument, came {argument!r}; "
+            "a model of your own is 'transformers:PATH'"
+        )
+    if not (_NANO / "config.json").is_file():
+        raise UserError(
+            f"the nano model is not in {_NANO}; train it with: python -m agents.nano.pretrain"
+        )
+    return TransformersPolicy(
+        _NANO, dtype=dtype, device=device, name=name or "nano", max_rows=max_rows
+    )
+
+
+def _check(request: Request) -> None:
+    sampling = request.sampling
+    if (
+        request.n < 1
+        or sampling.max_tokens < 1
+        or not sampling.temperature >= 0
+        or not 0 < sampling.top_p <= 1
+        or sampling.top_k < 0
+    ):
+        raise UserError(
+            f"request {request.id}: expected n >= 1, max_tokens >= 1, temperature >= 0, "
+            f"0 < top_p <= 1 and top_k >= 0, came n={request.n} and {sampling}"
+        )
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every token that ends a turn, by the generation config and the tokenizer."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ids = [configured] if isinstance(configured, int) else list(configured or [])
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
+        ids.append(tokenizer.eos_token_id)
+    if not ids:
+        raise UserError(
+            "neither generation_config.json nor the tokenizer names an end-of-turn token; "
+            "expected eos_token_id in one of them"
+        )
+    return tuple(ids)
+
+
+def _banned_ids(model: Any) -> tuple[int, ...]:
+    """Vision tokens: sampled ones would stand for pictures that do not exist."""
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    ids = {getattr(model.config, name, None) for name in names}
+    ids |= set(getattr(model.generation_config, "suppress_tokens", None) or ())
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    return tuple(sorted(i for i in ids if i is not None and 0 <= i < vocabulary))

@@ -1,0 +1,16 @@
+"""MM-Zero as an environment: three roles of one vision-language model train each other.
+
+Importing this package registers ``mmzero/self-play-v0`` with PettingZoo, in its
+turn-based and its parallel form.
+"""
+
+from __future__ import annotations
+
+import pettingzoo
+
+__version__ = "0.1.0"
+
+pettingzoo.register("aec", "mmzero/self-play-v0", entry_point="mmzero_env.self_play_v0:env")
+pettingzoo.register(
+    "parallel", "mmzero/self-play-v0", entry_point="mmzero_env.self_play_v0:parallel_env"
+)

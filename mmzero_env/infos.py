@@ -1,0 +1,161 @@
+"""What an environment tells about an episode beside the observation, as plain data.
+
+Everything here is built of dict, list, str, int, float, bool and None in a fixed
+order, so that infos of equal episodes compare equal and can be written as JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from mmzero_env.episode import Episode
+from mmzero_env.protocol import (
+    ROLES,
+    Drawing,
+    EpisodeOutcome,
+    EpisodeRewards,
+    Failure,
+    Proposal,
+    Request,
+    Role,
+    TurnReward,
+    Vote,
+)
+
+
+def failure_info(failure: Failure | None) -> dict[str, str] | None:
+    """A failure as ``{"stage", "reason", "detail"}``, or None."""
+    return None if failure is None else asdict(failure)
+
+
+def vote_info(vote: Vote) -> dict[str, Any]:
+    """A vote as ``{"winner", "consistency", "valid", "total"}``."""
+    return asdict(vote)
+
+
+def turn_info(request_id: str, sample: int, reward: TurnReward) -> dict[str, Any]:
+    """One rewarded turn as ``{"request", "sample", "reward", "terms"}``."""
+    return {
+        "request": request_id,
+        "sample": sample,
+        "reward": float(reward.value),
+        "terms": {name: float(value) for name, value in reward.terms.items()},
+    }
+
+
+def drawing_info(code: str | None, drawing: Drawing | None) -> dict[str, Any]:
+    """What became of a code.
+
+    Args:
+        code: The extracted code, None if there was none.
+        drawing: Its drawing, None while it waits for one.
+
+    Returns:
+        ``{"extracted": bool, "rendered": bool or None, "failure", "flags"}``.
+    """
+    return {
+        "extracted": code is not None,
+        "rendered": None if drawing is None else drawing.ok,
+        "failure": None if drawing is None else failure_info(drawing.failure),
+        "flags": [] if drawing is None else list(drawing.flags),
+    }
+
+
+def state_infos(episode: Episode) -> dict[Role, dict[str, Any]]:
+    """What is known about an episode so far, by the role that it concerns.
+
+    Returns:
+        For every role ``episode`` (id), ``topic`` and ``cut`` (``[request id,
+        sample]`` of texts that were too long). Besides, for the Proposer
+        ``proposal`` (its six fields or None) and ``failure``; for the Coder
+        ``codes``, a list of :func:`drawing_info`.
+    """
+    cut = [list(each) for each in episode.cut]
+    infos: dict[Role, dict[str, Any]] = {
+        role: {"episode": episode.id, "topic": episode.topic, "cut": cut} for role in ROLES
+    }
+    proposal = episode.proposal
+    infos["proposer"]["proposal"] = asdict(proposal) if isinstance(proposal, Proposal) else None
+    infos["proposer"]["failure"] = failure_info(proposal) if isinstance(proposal, Failure) else None
+    infos["coder"]["codes"] = [drawing_info(code, drawing) for code, drawing in episode.codes]
+    return infos
+
+
+def reward_turns(
+    outcome: EpisodeOutcome, rewards: EpisodeRewards, proposal_given: bool
+) -> dict[Role, list[dict[str, Any]]]:
+    """Every rewarded turn of a finished episode, by role.
+
+    Args:
+        outcome: The finished episode.
+        rewards: Its rewards.
+        proposal_given: Whether the proposal came with the episode, so that the
+            Proposer had no turn.
+
+    Returns:
+        Lists of :func:`turn_info`, by code, question and sample.
+    """
+    turns: dict[Role, list[dict[str, Any]]] = {role: [] for role in ROLES}
+    if not proposal_given:
+        turns["proposer"].append(turn_info(f"{outcome.id}/proposer", 0, rewards.proposer))
+    for index, code in enumerate(rewards.codes):
+        turns["coder"].append(turn_info(f"{outcome.id}/coder", index, code.coder))
+        for question, answers in code.solver.items():
+            request_id = f"{outcome.id}/solver/{index}/{question}"
+            turns["solver"] += [
+                turn_info(request_id, sample, reward) for sample, reward in enumerate(answers)
+            ]
+    return turns
+
+
+def code_votes(rewards: EpisodeRewards) -> list[dict[str, Any]]:
+    """For each code its votes by question, its solvability and its difficulty."""
+    return [
+        {
+            "votes": {question: vote_info(vote) for question, vote in code.votes.items()},
+            "solvability": float(code.solvability),
+            "difficulty": float(code.difficulty),
+        }
+        for code in rewards.codes
+    ]
+
+
+def summary_text(
+    episode: Episode, request: Request | None = None, rewards: EpisodeRewards | None = None
+) -> str:
+    """An episode for a person, one fact a line.
+
+    Args:
+        episode: The episode so far.
+        request: The request that is answered next, if one is.
+        rewards: The rewards of a finished episode, if it is one.
+
+    Returns:
+        Several lines without a final line break.
+    """
+    state = state_infos(episode)
+    lines = [f"episode {episode.id} · topic: {episode.topic}"]
+    proposal, failure = state["proposer"]["proposal"], state["proposer"]["failure"]
+    if proposal is not None:
+        lines += [f"  {name}: {value}" for name, value in proposal.items()]
+    elif failure is not None:
+        lines.append(f"  no proposal: {failure['reason']}")
+    scored = rewards.codes if rewards is not None else ()
+    for index, code in enumerate(state["coder"]["codes"]):
+        if code["rendered"] is None:
+            status = "waits for its drawing"
+        else:
+            status = "rendered" if code["rendered"] else code["failure"]["reason"]
+        reward = f", reward {scored[index].coder.value:.3f}" if scored else ""
+        lines.append(f"  code {index}: {status}{reward}")
+        votes = scored[index].votes if scored else {}
+        lines += [
+            f"    {question} vote: {vote.winner!r}, consistency {vote.consistency:.2f}"
+            for question, vote in votes.items()
+        ]
+    if rewards is not None:
+        lines.append(f"  proposal reward {rewards.proposer.value:.3f}")
+    if request is not None:
+        lines.append(f"  next: {request.id}")
+    return "\n".join(lines)

@@ -1,0 +1,151 @@
+"""One whole iteration of the loop, small; and a run that was killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from mmzero_env.errors import EngineError, UserError
+from mmzero_env.protocol import ROLES
+from mmzero_env.record import read_records
+from trainers import config, evolve, stages
+from trainers.progress import SilentProgress
+
+TINY = {
+    "iterations": "1",
+    "threads": "1",
+    "proposer.steps": "1",
+    "proposer.prompts_per_step": "2",
+    "coder.steps": "2",
+    "coder.prompts_per_step": "2",
+    "coder.pool": "16",
+    "solver.steps": "2",
+    "solver.prompts_per_step": "4",
+    "solver.pool": "24",
+    "filters.easy_low": "0.0",
+    "filters.hard_low": "0.0",
+    "filters.hard_high": "1.0",
+    "filters.render_low": "0.0",
+    "filters.render_high": "1.0",
+    "probe.items": "10",
+    "probe.samples": "2",
+}
+
+
+def run(folder, resume=False, **overrides):
+    made = config.load("nano-cpu", {**TINY, **overrides, "out": str(folder)})
+    evolve.run(made, resume=resume, progress=SilentProgress())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(folder)
+    return folder
+
+
+def rows(folder):
+    def steady(row):
+        return {k: v for k, v in row.items() if not k.startswith("seconds")}
+
+    return [steady(json.loads(line)) for line in (folder / "metrics.jsonl").open()]
+
+
+def weights(folder):
+    return {
+        role: (folder / f"checkpoints/iter-1/{role}/model.safetensors").read_bytes()
+        for role in ROLES
+    }
+
+
+def test_an_iteration_leaves_a_complete_run_directory(finished):
+    logged = rows(finished)
+    assert [(r["stage"], r["step"]) for r in logged] == [
+        ("proposer", 0), ("coder", 0), ("coder", 1), ("solver", 0), ("solver", 1),
+    ]  # fmt: skip
+    for row in logged:
+        assert row["iteration"] == 1 and row["groups_used"] + row["groups_dropped"] > 0
+    assert any(row["updates"] > 0 and row["grad_norm"] > 0 for row in logged)
+    probe = json.loads((finished / "probe.json").read_text())
+    assert probe["iterations"] == [0, 1]
+    for name in ("solver_easy_sampled", "solver_hard_greedy", "coder_render", "proposer_valid"):
+        assert len(probe["metrics"][name]) == len(probe["change"][name]) == 2
+        assert probe["change"][name][0]["mean"] == 0
+    for role in ROLES:
+        records = list(read_records(finished / "episodes" / f"iter-1-{role}.jsonl"))
+        assert records and all(r["id"].startswith(f"i1/{role}/") for r in records)
+
+
+def test_only_the_trained_role_of_a_stage_changes(finished):
+    found = weights(finished)
+    assert len(set(found.values())) == 3
+
+
+def test_the_same_seed_gives_the_same_run(finished, tmp_path):
+    run(tmp_path / "again")
+    assert rows(tmp_path / "again") == rows(finished)
+    assert weights(tmp_path / "again") == weights(finished)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "killed"
+    original = stages.GroupTrainer.train
+
+    def dies_in_the_coder_stage(self):
+        steps = original(self)
+        if len(steps) == 2 and not (folder / "stopped").exists():
+            (folder / "stopped").touch()
+            raise EngineError("the power failed")
+        return steps
+
+    monkeypatch.setattr(stages.GroupTrainer, "train", dies_in_the_coder_stage)
+    with pytest.raises(EngineError, match="power"):
+        run(folder)
+    assert not (folder / "checkpoints/iter-1/coder").exists()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 1, "sta')
+    run(folder, resume=True)
+    assert rows(folder) == rows(finished)
+    assert weights(folder) == weights(finished)
+    assert (folder / "probe.json").read_text() == (finished / "probe.json").read_text()
+
+
+def test_a_lost_checkpoint_or_damaged_state_is_named(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    shutil.rmtree(copy / "checkpoints/iter-1/coder")
+    with pytest.raises(UserError, match="iter-1/coder"):
+        run(copy, resume=True)
+    (copy / "state/progress.json").write_text("{")
+    with pytest.raises(UserError, match=r"progress\.json is damaged"):
+        run(copy, resume=True)
+
+
+def test_a_model_without_weights_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be trained"):
+        run(tmp_path / "scripted", model="scripted:oracle")
+
+
+def test_a_stage_whose_pool_is_empty_is_skipped_and_said(tmp_path):
+    notes = []
+
+    class Listener(SilentProgress):
+        def note(self, text):
+            notes.append(text)
+
+    made = config.load(
+        "nano-cpu",
+        {
+            **TINY,
+            "out": str(tmp_path / "empty"),
+            "proposer.steps": "0",
+            "coder.steps": "0",
+            "filters.hard_low": "0.999",
+            "filters.hard_high": "0.9999",
+        },
+    )
+    evolve.run(made, resume=False, progress=Listener())
+    assert any("was not trained" in note for note in notes)
+    assert not (tmp_path / "empty" / "metrics.jsonl").exists()

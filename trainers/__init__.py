@@ -1,0 +1,1 @@
+"""Rollouts, GRPO, the evolve loop, its command line and its report."""

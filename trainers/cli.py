@@ -1,0 +1,342 @@
+"""The command line: ``mmzero evolve``, ``mmzero eval`` and ``mmzero report``.
+
+Exit codes: 0 done, 1 a failure of ours (finished stages are saved), 2 a
+mistake in what was asked, 130 stopped by Ctrl-C. Results go to standard output,
+progress and errors to standard error. Heavy imports happen inside the commands,
+so that ``mmzero --help`` is quick and ``mmzero report`` needs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmzero_env.errors import EngineError, UserError, unknown
+from mmzero_env.protocol import ROLES
+from trainers.version import version
+
+if TYPE_CHECKING:
+    from agents.policy import Policy
+    from mmzero_env.protocol import Role
+    from trainers.report.run_data import Probe
+
+RUNS = Path("runs")
+SUITES = ("probe",)
+# Every module of the extra that the loop imports, for one clear message instead
+# of whichever ImportError happens to come first.
+EXTRAS = {"train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets")}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except UserError as error:
+        _complain(str(error))
+        return 2
+    except EngineError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped.", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="mmzero",
+        description="Three roles of one vision-language model train each other from zero data.",
+    )
+    parser.add_argument("--version", action="version", version=f"mmzero-env {version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    evolve = commands.add_parser(
+        "evolve",
+        help="run the self-evolution loop",
+        description="Train Proposer, Coder and Solver in turn, measure the truth after every "
+        "iteration, write a run directory and its report.",
+        epilog="example: mmzero evolve --preset nano-cpu --iterations 3 --set solver.steps=40",
+    )
+    evolve.add_argument("--preset", help="named settings to start from (default: nano-cpu)")
+    evolve.add_argument(
+        "--out", type=Path, metavar="DIR", help="run directory, new or empty (default: under runs/)"
+    )
+    evolve.add_argument("--iterations", type=int, metavar="N", help="how many iterations")
+    evolve.add_argument("--seed", type=int, metavar="S", help="seed of everything random")
+    evolve.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="change one setting; may be repeated",
+    )
+    evolve.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run in DIR where it stopped; its settings are kept",
+    )
+    evolve.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    evolve.set_defaults(command=_evolve)
+
+    evaluate = commands.add_parser(
+        "eval",
+        help="measure a model against the truth",
+        description="Measure how well a model plays each role.",
+        epilog="example: mmzero eval runs/nano-cpu/checkpoints/iter-2 --suite probe",
+    )
+    evaluate.add_argument(
+        "model",
+        metavar="MODEL",
+        help="an agent (nano, scripted:oracle, transformers:PATH-or-ID), a model folder, or a "
+        "folder of a run that holds one model a role",
+    )
+    evaluate.add_argument("--suite", default="probe", help="what to measure (default: probe)")
+    evaluate.add_argument("--out", type=Path, metavar="DIR", help="write eval.json here, too")
+    evaluate.add_argument("--items", type=int, metavar="N", help="how many test items")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="chooses the items")
+    evaluate.add_argument("--prompts", metavar="NAME", help="prompt set that the model understands")
+    evaluate.set_defaults(command=_eval)
+
+    report = commands.add_parser(
+        "report",
+        help="(re)write the report of a run",
+        description="Write report.html into a run directory, finished or not.",
+    )
+    report.add_argument("run", type=Path, metavar="RUN_DIR", help="a run directory")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _evolve(args: argparse.Namespace) -> int:
+    """``mmzero evolve``."""
+    resume = args.resume is not None
+    if resume:
+        _refuse_beside_resume(args)
+    out: Path = args.resume if resume else _new_run_directory(args)
+    _require("train", "mmzero evolve")
+    _check_system()
+    from trainers import config as configs
+    from trainers import evolve, progress
+
+    if resume:
+        config = configs.read(out)
+    else:
+        config = configs.load(args.preset or "nano-cpu", _overrides(args, out))
+    shown = progress.choose(quiet=args.quiet)
+    try:
+        evolve.run(config, resume=resume, progress=shown)
+    except KeyboardInterrupt:
+        shown.close()
+        print(f"\nstopped; finished stages are saved. {_how_to_resume(out)}", file=sys.stderr)
+        return 130
+    except EngineError as error:
+        shown.close()
+        raise EngineError(f"{error}\n{_how_to_resume(out)}") from error
+    finally:
+        shown.close()
+    _finish(out)
+    return 0
+
+
+def _refuse_beside_resume(args: argparse.Namespace) -> None:
+    """A resumed run keeps its settings: anything that would change them is refused."""
+    given = {
+        "--preset": args.preset,
+        "--out": args.out,
+        "--iterations": args.iterations,
+        "--seed": args.seed,
+        "--set": args.settings or None,
+    }
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise UserError(
+            f"--resume goes on with the settings of the run in {args.resume}; "
+            f"it cannot be combined with {', '.join(wrong)}."
+        )
+    if not (args.resume / "config.json").is_file():
+        raise UserError(
+            f"{args.resume} holds no config.json; --resume expects a run directory "
+            "of `mmzero evolve`."
+        )
+
+
+def _new_run_directory(args: argparse.Namespace) -> Path:
+    """Where a new run goes: ``--out`` if it is empty, else the first free name under runs/."""
+    if args.out is None:
+        base = RUNS / (args.preset or "nano-cpu")
+        out, number = base, 1
+        while out.exists():
+            number += 1
+            out = base.with_name(f"{base.name}-{number}")
+        return out
+    out = args.out
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; expected a new or an empty directory.")
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(
+            f"{out} is not empty. To go on with the run in it: mmzero evolve --resume "
+            f"{shlex.quote(str(out))}. For a new run choose another --out."
+        )
+    return out
+
+
+def _overrides(args: argparse.Namespace, out: Path) -> dict[str, str]:
+    """All changes to the preset as text, by key."""
+    changes: dict[str, str] = {}
+    for setting in args.settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set expects KEY=VALUE, got {setting!r}.")
+        changes[key.strip()] = value.strip()
+    named = {"iterations": args.iterations, "seed": args.seed, "out": out}
+    for key, value in named.items():
+        if value is None:
+            continue
+        if key in changes:
+            raise UserError(f"{key} is given twice: by --{key} and by --set.")
+        changes[key] = str(value)
+    return changes
+
+
+def _how_to_resume(out: Path) -> str:
+    return f"Resume with: mmzero evolve --resume {shlex.quote(str(out))}"
+
+
+def _finish(out: Path) -> None:
+    """What a finished run leaves on the screen: the table of truth and where the report is."""
+    from trainers import report
+
+    data = report.load(out)
+    path = report.write(out)
+    if data.probe is not None:
+        _print_table(
+            "true accuracy of each role before → after each iteration, with 95 % intervals",
+            data.probe,
+        )
+    print(f"report: {path}")
+
+
+def _eval(args: argparse.Namespace) -> int:
+    """``mmzero eval``."""
+    if args.suite not in SUITES:
+        raise unknown("suite", args.suite, SUITES)
+    if args.items is not None and args.items < 1:
+        raise UserError(f"--items expects a positive number, got {args.items}.")
+    _check_system()
+    policies = _policies(args.model)
+    from trainers import evaluate
+    from trainers.report.run_data import Estimate, Probe
+
+    options = {
+        name: value
+        for name, value in (("items", args.items), ("prompts", args.prompts))
+        if value is not None
+    }
+    scores = evaluate.evaluate(policies, seed=args.seed, **options)
+    estimates = {name: (Estimate(s.mean, s.low, s.high, s.n),) for name, s in scores.items()}
+    _print_table(f"{args.suite}: {args.model}, with 95 % intervals", Probe((0,), estimates))
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        path = args.out / "eval.json"
+        result = {
+            "model": args.model,
+            "suite": args.suite,
+            "seed": args.seed,
+            "version": version(),
+            "metrics": {name: vars(found[0]) for name, found in estimates.items()},
+        }
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        print(f"written: {path}")
+    return 0
+
+
+def _policies(model: str) -> Mapping[Role, Policy]:
+    """One policy a role from what was typed: an agent, a model folder, a folder of three."""
+    path = Path(model)
+    folders = [path / role for role in ROLES]
+    if path.is_dir() and all(folder.is_dir() for folder in folders):
+        specs = [f"transformers:{folder}" for folder in folders]
+    else:
+        specs = [f"transformers:{model}" if path.is_dir() else model] * len(ROLES)
+    if any(not spec.startswith("scripted:") for spec in specs):
+        _require("train", f"mmzero eval {model}")
+    import agents
+
+    made = {spec: agents.make(spec) for spec in dict.fromkeys(specs)}
+    return {role: made[spec] for role, spec in zip(ROLES, specs, strict=True)}
+
+
+def _report(args: argparse.Namespace) -> int:
+    """``mmzero report``."""
+    from trainers import report
+
+    path = report.write(args.run)
+    for sentence in report.load(args.run).missing:
+        print(f"note: {sentence}", file=sys.stderr)
+    print(f"report: {path}")
+    return 0
+
+
+def _print_table(title: str, probe: Probe) -> None:
+    """A probe as a table on standard output; as wide as it needs when that is not a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from trainers.report import accuracy
+
+    heading, *body = accuracy.text_table(probe)
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    table = Table(title=title, title_justify="left")
+    for name in heading:
+        table.add_column(name, justify="left" if name in ("role", "metric") else "right")
+    previous = ""
+    for row in body:
+        if previous and row[0] != previous:
+            table.add_section()
+        table.add_row(row[0] if row[0] != previous else "", *row[1:])
+        previous = row[0]
+    console.print(table)
+
+
+def _require(extra: str, command: str) -> None:
+    """Stop with the pip command when a module of an extra is not installed."""
+    missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{command} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            f"not installed. Add it with: pip install 'mmzero-env[{extra}]'"
+        )
+
+
+def _check_system() -> None:
+    """Stop with the install command when a system library is not there."""
+    from mmzero_env.rendering import check_system
+
+    missing = check_system()
+    if missing:
+        raise UserError("\n".join(missing))
+
+
+def _complain(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""The settings of a run: a preset, overrides, and the resolved config in the run directory."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from mmzero_env.episode import EpisodeConfig
+from mmzero_env.errors import UserError, unknown
+from mmzero_env.prompts import get_prompts
+from mmzero_env.protocol import Role, Sampling
+from mmzero_env.rewards import get_design
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Training of one role in one iteration.
+
+    Attributes:
+        steps: GRPO steps; 0 leaves the role untrained.
+        prompts_per_step: Groups collected a step.
+        group_size: Completions a group.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        warmup_updates: Updates over which the learning rate rises.
+        beta: Weight of the KL term to the model at the start of the stage.
+        micro_batch: Rows in one forward and backward pass.
+        updates_per_step: Optimizer updates that share one collection.
+        temperature: Sampling temperature of the trained role.
+        max_tokens: Longest completion of the role, in tokens.
+        codes: Codes a proposal when this role is trained (the Coder's is ``group_size``).
+        answers: Answers to each question about each picture. In the Solver's stage:
+            answers that vote on the label.
+        pool: Proposals that a pool of training prompts is filtered from (not the Proposer's).
+    """
+
+    steps: int = 20
+    prompts_per_step: int = 8
+    group_size: int = 4
+    learning_rate: float = 1e-6
+    weight_decay: float = 0.01
+    warmup_updates: int = 0
+    beta: float = 0.01
+    micro_batch: int = 64
+    updates_per_step: int = 1
+    temperature: float = 1.0
+    max_tokens: int = 4096
+    codes: int = 4
+    answers: int = 5
+    pool: int = 1000
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be."""
+        for name in ("prompts_per_step", "group_size", "codes", "answers", "pool", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.steps < 0:
+            raise UserError(f"steps must not be negative, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Which prompts a stage learns from (official filters; both ends are inclusive).
+
+    Attributes:
+        render_low: Least share of codes that render, for the Coder's prompts.
+        render_high: Largest share.
+        easy_low: Least consistency of the easy vote, for the Solver's prompts.
+        hard_low: Least consistency of the hard vote.
+        hard_high: Largest consistency.
+    """
+
+    render_low: float = 0.25
+    render_high: float = 0.75
+    easy_low: float = 0.5
+    hard_low: float = 0.25
+    hard_high: float = 0.75
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How the truth is measured after every iteration.
+
+    Attributes:
+        items: Held-out pictures.
+        samples: Completions an item where a metric averages samples.
+        seed: Chooses the items.
+    """
+
+    items: int = 300
+    samples: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines a run.
+
+    Attributes:
+        preset: Name of the preset it was made from.
+        out: Run directory.
+        seed: Seeds everything random.
+        iterations: Times the three stages are run.
+        model: Agent that all three roles start from, see :func:`agents.make`.
+        prompts: Prompt set.
+        reward_design: Reward design.
+        image_size: Side of the pictures, in pixels.
+        threads: CPU threads of torch; a run replays bit by bit with the same number.
+        render_workers: Processes that render.
+        proposer: Stage of the Proposer.
+        coder: Stage of the Coder.
+        solver: Stage of the Solver.
+        filters: Which prompts the stages learn from.
+        probe: How the truth is measured.
+    """
+
+    preset: str
+    out: str
+    seed: int = 0
+    iterations: int = 3
+    model: str = "nano"
+    prompts: str = "mm_zero"
+    reward_design: str = "mm_zero"
+    image_size: int = 448
+    threads: int = 2
+    render_workers: int = 1
+    proposer: StageConfig = field(default_factory=StageConfig)
+    coder: StageConfig = field(default_factory=StageConfig)
+    solver: StageConfig = field(default_factory=StageConfig)
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse names and values that cannot be, before anything is loaded."""
+        get_prompts(self.prompts)
+        get_design(self.reward_design)
+        for name in ("iterations", "image_size", "threads", "render_workers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def stage(self, role: Role) -> StageConfig:
+        """The stage settings of a role."""
+        return {"proposer": self.proposer, "coder": self.coder, "solver": self.solver}[role]
+
+    def sampling(self, role: Role) -> Sampling:
+        """How a role samples, whether it is trained or frozen."""
+        stage = self.stage(role)
+        return Sampling(temperature=stage.temperature, max_tokens=stage.max_tokens)
+
+    def episode(self, *, codes: int, answers: int) -> EpisodeConfig:
+        """The shape of episodes with so many codes and answers."""
+        return EpisodeConfig(
+            codes=codes,
+            answers=answers,
+            prompts=self.prompts,
+            sampling={role: self.sampling(role) for role in ("proposer", "coder", "solver")},
+        )
+
+
+_TABLES: Mapping[str, type[StageConfig | FilterConfig | ProbeConfig]] = {
+    "proposer": StageConfig,
+    "coder": StageConfig,
+    "solver": StageConfig,
+    "filters": FilterConfig,
+    "probe": ProbeConfig,
+}
+
+
+def presets() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load(preset: str, overrides: Mapping[str, str]) -> RunConfig:
+    """A preset with changes.
+
+    Args:
+        preset: One of :func:`presets`.
+        overrides: Values as text by key; a key inside a table is ``"solver.steps"``.
+
+    Raises:
+        UserError: If the preset, a key, or the type of a value is wrong.
+    """
+    if preset not in presets():
+        raise unknown("preset", preset, presets())
+    values = _flat(tomllib.loads((PRESETS / f"{preset}.toml").read_text(encoding="utf-8")))
+    return _build({"out": f"runs/{preset}", **values, **overrides, "preset": preset})
+
+
+def save(config: RunConfig, folder: Path) -> None:
+    """Write ``config.json`` into a run directory."""
+    text = json.dumps(asdict(config), indent=2) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> RunConfig:
+    """The config of an existing run.
+
+    Raises:
+        UserError: If the file is damaged or holds keys of another version.
+    """
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"a JSON object was expected, got {type(values).__name__}")
+        flat = _flat(values)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged: expected the JSON object of `mmzero evolve` ({error})."
+        ) from error
+    try:
+        return _build({**flat, "out": str(folder)})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _build(flat: Mapping[str, Any]) -> RunConfig:
+    types = key_types()
+    parts: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
+    top: dict[str, Any] = {}
+    for key, value in flat.items():
+        if key not in types:
+            raise unknown("setting", key, types)
+        table, _, name = key.rpartition(".")
+        (parts[table] if table else top)[name] = _typed(key, value, types[key])
+    for table, cls in _TABLES.items():
+        try:
+            top[table] = cls(**parts[table])
+        except UserError as error:
+            raise UserError(f"{table}.{error}") from error
+    return RunConfig(**top)
+
+
+def key_types() -> dict[str, type]:
+    """Every setting with its type, keys of tables with a dot."""
+    types: dict[str, type] = {}
+    for name, hint in get_type_hints(RunConfig).items():
+        if name in _TABLES:
+            inner = get_type_hints(_TABLES[name])
+            types |= {f"{name}.{f.name}": inner[f.name] for f in fields(_TABLES[name])}
+        else:
+            types[name] = hint
+    return types
+
+
+def _typed(key: str, value: Any, kind: type) -> Any:
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise UserError(f"{key} expects a value of type {kind.__name__}, got {value!r}")

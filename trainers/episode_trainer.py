@@ -1,0 +1,406 @@
+"""TRL's ``GRPOTrainer`` with episodes in place of its generator.
+
+What is overridden (TRL 1.16.0, pinned; a test holds what is relied on):
+
+* ``_generate_and_score_completions`` gives the micro-batches of a whole step instead
+  of generating from a dataset;
+* ``_prepare_inputs`` hands them out in order. TRL's own one wants a constant number
+  of rows and shuffles them with the global generator; ours takes any number,
+  sorted by length;
+* ``compute_loss`` scales a micro-batch's loss so that batches of unequal size add
+  up to the loss of the update;
+* ``_get_per_token_logps_and_entropies`` computes what rows have in common once:
+  pictures (:mod:`trainers.shared_images`) and prompts (:mod:`trainers.shared_prompts`).
+  Where prompts are not shared, TRL's own method runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
+
+from mmzero_env.errors import EngineError, UserError
+from mmzero_env.protocol import Request
+from trainers.grpo_math import truncated_importance
+from trainers.grpo_settings import GRPOSettings, StepMetrics
+from trainers.grpo_tally import StepTally
+from trainers.rollout import Group
+from trainers.rows import Encoded, Row, collate, micro_batches, padding_row, rows_of
+from trainers.shared_images import shared_images, vision_tower
+from trainers.shared_prompts import (
+    LARGEST_LOGITS,
+    PackedRows,
+    pack,
+    packed_logprobs,
+    picture_index_of,
+)
+
+
+class Trainable(Protocol):
+    """A policy whose weights can be trained: a ``TransformersPolicy`` or alike."""
+
+    @property
+    def model(self) -> Any:
+        """The model, trained in place."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, with a padding token."""
+        ...
+
+    def encode(self, request: Request) -> Encoded:
+        """A request as the model takes it."""
+        ...
+
+
+class EpisodeTrainer(GRPOTrainer):
+    """TRL's trainer with the environment in place of its generator.
+
+    Args:
+        policy: What is trained.
+        settings: Numbers of the stage.
+        source: Gives the groups of a step.
+        first_step: Where a resumed stage goes on.
+        reference: The frozen model of the KL term; needed if ``settings.beta``.
+        on_begin: Called with optimizer and scheduler before the first update.
+        on_step: Called with the metrics of every step.
+        output_dir: A folder for TRL.
+        seed: Seeds TRL's generators.
+
+    Raises:
+        UserError: If the policy has no tokenizer that TRL can use.
+    """
+
+    def __init__(
+        self,
+        policy: Trainable,
+        settings: GRPOSettings,
+        source: Callable[[int], list[Group]],
+        *,
+        first_step: int,
+        reference: Any,
+        on_begin: Callable[[Any, Any], None],
+        on_step: Callable[[StepMetrics], None],
+        output_dir: str,
+        seed: int,
+    ) -> None:
+        """See the class."""
+        if not isinstance(policy.tokenizer, PreTrainedTokenizerBase):
+            raise UserError(
+                f"policy.tokenizer must be a tokenizer, got {type(policy.tokenizer).__name__}"
+            )
+        self.policy = policy
+        self.settings = settings
+        self.source = source
+        self.tally: StepTally | None = None
+        self._first_step = first_step
+        self._per_update = settings.micro_batches_per_update
+        self._updates = settings.updates_per_step * settings.num_iterations
+        updates_left = (settings.steps - first_step) * self._updates
+        config = _trl_config(
+            settings,
+            updates=updates_left,
+            on_cpu=policy.model.device.type == "cpu",
+            output_dir=output_dir,
+            seed=seed,
+        )
+        # TRL reads one dataset row for every micro-batch it is going to run.
+        rows = updates_left * self._per_update * config.world_size
+        super().__init__(
+            model=policy.model,
+            reward_funcs=_no_reward,
+            args=config,
+            train_dataset=Dataset.from_dict({"prompt": [""] * rows}),
+            processing_class=policy.tokenizer,
+            callbacks=[_Hooks(self, on_begin, on_step)],
+        )
+        self.remove_callback(PrinterCallback)
+        self.beta = settings.beta
+        self._towers = {id(policy.model): vision_tower(policy.model)}
+        self._frozen = None
+        if settings.beta:
+            self._frozen = reference.to(policy.model.device).eval().requires_grad_(False)
+            add_fused_lm_head(self._frozen, temperature=settings.temperature)
+            self._towers[id(self._frozen)] = vision_tower(self._frozen)
+        self._vision_tokens = _vision_tokens(policy.model.config)
+        self._image_token = getattr(policy.model.config, "image_token_id", None)
+        self._micro: list[dict[str, Any]] = []
+        self._batch: dict[str, Any] = {}
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """A resumed stage keeps the schedule of the whole stage."""
+        whole = self.settings.steps * self._updates
+        return super().create_scheduler(whole, optimizer)
+
+    def _prepare_inputs(self, inputs: Any) -> dict[str, Any]:
+        """The next micro-batch; a new step begins when all have been handed out."""
+        place = self._step % (self._per_update * self._updates)
+        if place == 0:
+            self._micro = self._generate_and_score_completions(inputs)["micro_batches"]
+        return self._micro[place % len(self._micro)]
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """Collect the groups of a step and lay out the micro-batches of its updates."""
+        step = self._first_step + self._step // (self._per_update * self._updates)
+        settings = self.settings
+        self.tally = tally = StepTally(step, settings.updates_per_step * settings.num_iterations)
+        started = time.perf_counter()
+        self.policy.model.eval()
+        groups = self.source(step)
+        tally.seconds_rollout = time.perf_counter() - started
+        started = time.perf_counter()
+        settings.check(groups)
+        laid_out = rows_of(
+            groups,
+            self.policy.encode,
+            scale=settings.scale,
+            keep_equal=settings.keep_zero_variance,
+            vision_tokens=self._vision_tokens,
+        )
+        tally.count(groups, laid_out)
+        batches: list[dict[str, Any]] = []
+        for part in np.array_split(np.arange(len(laid_out)), settings.updates_per_step):
+            rows = [row for place in part for row in laid_out[place].rows]
+            batches.extend(self._update(rows))
+        self.policy.model.train()
+        tally.started = started
+        return {"micro_batches": batches}
+
+    def _update(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """The micro-batches of one optimizer update."""
+        device = self.accelerator.device
+        counts = torch.tensor([len(rows), sum(len(row.completion) for row in rows)], device=device)
+        total_rows, total_tokens = self.accelerator.reduce(counts, reduction="sum").tolist()
+        if not total_rows:
+            return [{} for _ in range(self._per_update)]
+        pad = self._tokenizer.pad_token_id
+        share = self._per_update * self.accelerator.num_processes
+        batches = []
+        sharing = self.settings.share_prompts
+        for part in micro_batches(rows, self._per_update, by_prompt=sharing):
+            batch = collate(
+                part or [padding_row(pad)], pad=pad, image_token=self._image_token, device=device
+            )
+            if sharing:
+                batch["packed"] = self._pack(batch)
+            tokens = int(batch["completion_mask"].sum())
+            size = len(batch["completion_ids"])
+            # TRL averages over a micro-batch and then over micro-batches, except for
+            # dapo; unequal micro-batches need their own weight.
+            batch["tokens"] = tokens
+            batch["loss_scale"] = {
+                "dapo": 1.0,
+                "bnpo": tokens * share / total_tokens,
+                "grpo": size * share / total_rows,
+                "dr_grpo": size * share / total_rows,
+            }[self.loss_type]
+            batch["num_items_in_batch"] = torch.tensor(float(total_tokens), device=device)
+            self._freeze(batch)
+            batches.append(batch)
+        return batches
+
+    def _freeze(self, batch: dict[str, Any]) -> None:
+        """Add what stays fixed while the weights change: old and reference log-probabilities."""
+        settings = self.settings
+        sampler = batch.pop("sampler_logps", None)
+        if settings.old_logprobs == "recompute":
+            old = self._score(self.model, batch)
+            if settings.importance_cap is not None:
+                if sampler is None:
+                    raise EngineError("importance weights need the sampler's log-probabilities")
+                weight = truncated_importance(
+                    old.double().cpu().numpy(),
+                    sampler.double().cpu().numpy(),
+                    settings.importance_cap,
+                )
+                weight = torch.from_numpy(weight).to(old)
+                batch["advantages"] = batch["advantages"].unsqueeze(1) * weight
+            batch["old_per_token_logps"] = old
+        elif sampler is None:
+            raise EngineError(
+                "the sampler gave no log-probabilities; set old_logprobs='recompute' to take "
+                "the trained model's own"
+            )
+        else:
+            batch["old_per_token_logps"] = sampler
+        if self._frozen is not None:
+            batch["ref_per_token_logps"] = self._score(self._frozen, batch)
+
+    def _pack(self, batch: dict[str, Any]) -> PackedRows | None:
+        config = self.policy.model.config
+        # Only these take the dense mask that joined rows need.
+        if config._attn_implementation != "sdpa" or (
+            "pixel_values" in batch and self._towers[id(self.model)] is None
+        ):
+            return None
+        packed = pack(batch, self._tokenizer.pad_token_id)
+        if packed is None:
+            return None
+        logits = packed.offsets.numel() * config.get_text_config().vocab_size
+        return packed if logits <= LARGEST_LOGITS else None
+
+    @torch.no_grad()
+    def _score(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+        """Log-probabilities of the completions under a model, zero at padding."""
+        names = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
+        self._batch = batch
+        logps, _, _ = self._get_per_token_logps_and_entropies(
+            model,
+            torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+            torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+            batch["completion_ids"].size(1),
+            **{name: batch[name] for name in names if name in batch},
+        )
+        return logps
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        batch = self._batch
+        base = self.accelerator.unwrap_model(model)
+        packed: PackedRows | None = batch.get("packed")
+        index = batch.get("picture_index", [])
+        if packed is not None and index:
+            index = picture_index_of(batch, packed)
+        tower = self._towers[id(base)] if index else None
+        if index and tower is None:
+            # No tower whose features can be repeated: repeat the pixels instead.
+            pictures = kwargs["pixel_values"].split(batch["picture_grids"].prod(-1).tolist())
+            kwargs["pixel_values"] = torch.cat([pictures[i] for i in index])
+        with shared_images(tower, batch["picture_grids"], index) if tower else nullcontext():
+            if packed is None:
+                return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            with self.accelerator.autocast():
+                logps, entropies = packed_logprobs(
+                    model, _core(base), batch, packed, self.temperature
+                )
+        return logps, entropies, None
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor:
+        """TRL's loss of one micro-batch, weighted into the loss of the update."""
+        if not inputs:
+            # Nothing to learn: no forward, so no parameter gets a gradient and the
+            # optimizer leaves weights and moments as they are.
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        self._batch = inputs
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = loss * inputs["loss_scale"]
+        assert self.tally is not None  # made when the step began
+        self.tally.add(float(loss.detach()), inputs["tokens"], self._metrics["train"])
+        return loss
+
+
+class _Hooks(TrainerCallback):
+    """What happens between backward, update and the next step."""
+
+    def __init__(
+        self,
+        trainer: EpisodeTrainer,
+        on_begin: Callable[[Any, Any], None],
+        on_step: Callable[[StepMetrics], None],
+    ) -> None:
+        self._trainer = trainer
+        self._on_begin = on_begin
+        self._on_step = on_step
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let a resumed stage put its optimizer back."""
+        self._on_begin(kwargs["optimizer"], kwargs["lr_scheduler"])
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Leave out an update whose gradient is not finite, as the reference does."""
+        grads = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        finite = all(bool(torch.isfinite(grad).all()) for grad in grads)
+        if not finite:
+            kwargs["model"].zero_grad(set_to_none=True)
+        assert self._trainer.tally is not None  # made when the step began
+        self._trainer.tally.updates += bool(grads) and finite
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the step after its last update."""
+        logs, tally = kwargs["logs"], self._trainer.tally
+        # TRL logs once after every update, and once more, without a loss, at the end.
+        if "loss" not in logs or tally is None:
+            return
+        tally.close_update(logs["grad_norm"], logs["learning_rate"])
+        if tally.complete:
+            self._on_step(tally.metrics())
+
+
+def _trl_config(
+    settings: GRPOSettings, *, updates: int, on_cpu: bool, output_dir: str, seed: int
+) -> GRPOConfig:
+    return GRPOConfig(
+        output_dir=output_dir,
+        seed=seed,
+        use_cpu=on_cpu,
+        bf16=settings.autocast_bf16,
+        max_steps=updates,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
+        max_grad_norm=settings.max_grad_norm,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_updates,
+        optim="adamw_torch",
+        epsilon=settings.epsilon,
+        epsilon_high=settings.epsilon_high,
+        delta=settings.delta,
+        # TRL would load a reference from the hub by the name in the model's config;
+        # ours is in memory, so the trainer puts beta in after construction.
+        beta=0.0,
+        # TRL would weigh the KL term by the importance ratio; MM-Zero does not.
+        use_bias_correction_kl=False,
+        loss_type=settings.loss_type,
+        temperature=settings.temperature,
+        max_completion_length=settings.max_completion_length,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        # The smallest batches TRL accepts: its rows are dummies.
+        per_device_train_batch_size=2,
+        num_generations=2,
+        gradient_accumulation_steps=settings.micro_batches_per_update,
+        shuffle_dataset=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="steps",
+        logging_steps=1,
+        disable_tqdm=True,
+    )
+
+
+def _no_reward(**kwargs: Any) -> list[float | None]:
+    raise EngineError("TRL asked for a reward; rewards come with the groups")
+
+
+def _core(model: Any) -> Any:
+    """The network below the language-model head, adapters or not."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return plain.base_model
+
+
+def _vision_tokens(config: Any) -> frozenset[int]:
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    found = (getattr(config, name, None) for name in names)
+    return frozenset(token for token in found if token is not None)

@@ -1,0 +1,80 @@
+"""Stage filters: which proposals and pictures the Coder and the Solver learn from.
+
+Source: filter_proposals_by_render.py and upload_imagefree.py of the official code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmzero_env.protocol import EpisodeOutcome, EpisodeRewards, Image, Proposal
+from trainers.config import FilterConfig
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledQuestion:
+    """One training prompt of the Solver.
+
+    Attributes:
+        id: Unique in the stage.
+        proposal: The proposal behind the picture.
+        image: The picture, (H, W, 3) uint8.
+        question: The hard question.
+        label: The silver label: winner of the vote at the start of the stage.
+    """
+
+    id: str
+    proposal: Proposal
+    image: Image
+    question: str
+    label: str
+
+
+def coder_prompts(
+    proposals: Sequence[Proposal], rates: Sequence[float], filters: FilterConfig
+) -> list[Proposal]:
+    """Proposals that the current Coder renders sometimes, but not always.
+
+    Args:
+        proposals: Candidates.
+        rates: For each, the share of the Coder's codes that rendered.
+        filters: The bounds.
+
+    Returns:
+        Those within the bounds: only they give groups whose codes differ in rendering.
+    """
+    pairs = zip(proposals, rates, strict=True)
+    return [p for p, rate in pairs if filters.render_low <= rate <= filters.render_high]
+
+
+def solver_prompts(
+    outcomes: Sequence[EpisodeOutcome],
+    rewards: Sequence[EpisodeRewards],
+    filters: FilterConfig,
+) -> list[LabelledQuestion]:
+    """Pictures whose easy vote agrees and whose hard vote is neither noise nor settled."""
+    kept = []
+    for outcome, scored in zip(outcomes, rewards, strict=True):
+        if not isinstance(outcome.proposal, Proposal):
+            continue
+        for index, (code, judged) in enumerate(zip(outcome.codes, scored.codes, strict=True)):
+            image = code.drawing.image
+            if image is None or not judged.votes:
+                continue
+            easy, hard = judged.votes["easy"], judged.votes["hard"]
+            if (
+                hard.valid
+                and easy.consistency >= filters.easy_low
+                and filters.hard_low <= hard.consistency <= filters.hard_high
+            ):
+                kept.append(
+                    LabelledQuestion(
+                        f"{outcome.id}/{index}",
+                        outcome.proposal,
+                        image,
+                        outcome.proposal.hard_question,
+                        hard.winner,
+                    )
+                )
+    return kept

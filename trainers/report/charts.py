@@ -1,0 +1,173 @@
+"""Small inline-SVG charts; colours come from the page's style sheet, so dark mode reaches them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainers.report.run_data import Estimate, MetricRow
+
+WIDTH, HEIGHT = 320, 150
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+MAX_POINTS = 400
+"""More points than this are averaged in runs: a chart is a few hundred pixels wide."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A finished chart.
+
+    Attributes:
+        title: What it shows.
+        svg: The drawing, one ``<svg>`` element without any model-written text.
+        summary: The same in one sentence, for those who cannot see it.
+    """
+
+    title: str
+    svg: str
+    summary: str
+
+
+def number(value: float) -> str:
+    """A number in as few characters as its size allows (three significant digits)."""
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        return f"{value:.1e}".replace("e+0", "e").replace("e-0", "e-")
+    text = f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def ticks(low: float, high: float, count: int = 3) -> list[float]:
+    """Round numbers that lie in [low, high], about ``count`` of them."""
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = min((power * m for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(math.log(s / raw)))
+    first = math.ceil(low / step - 1e-9)
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    return [
+        round(i * step, 12) + 0.0
+        for i in range(first, first + 2 * count + 2)
+        if i * step <= high + step * 1e-9
+    ]
+
+
+class _Frame:
+    """Maps data to pixels and draws what every chart has: grid, labels, limits."""
+
+    def __init__(self, count: int, low: float, high: float) -> None:
+        if low == high:
+            pad = abs(low) * 0.1 or 1.0
+            low, high = low - pad, high + pad
+        pad = (high - low) * 0.06
+        self.low, self.high = low - pad, high + pad
+        self.count = count
+        self.parts: list[str] = []
+        for tick in ticks(self.low, self.high):
+            y = self.y(tick)
+            self.parts.append(
+                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{number(tick)}</text>'
+            )
+
+    def x(self, index: float) -> float:
+        """Pixel of a position between 0 and ``count``."""
+        return LEFT + (WIDTH - LEFT - RIGHT) * index / max(self.count, 1)
+
+    def y(self, value: float) -> float:
+        """Pixel of a value."""
+        share = (value - self.low) / (self.high - self.low)
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
+
+    def below(self, index: float, text: str) -> None:
+        """A label under the horizontal axis."""
+        y = HEIGHT - 8
+        self.parts.append(
+            f'<text x="{self.x(index):.1f}" y="{y}" text-anchor="middle">{text}</text>'
+        )
+
+    def svg(self, css: str, label: str) -> str:
+        """The drawing with its accessible name."""
+        return (
+            f'<svg class="chart {css}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+            f'aria-label="{label}">{"".join(self.parts)}</svg>'
+        )
+
+
+def _thin(values: Sequence[float]) -> list[float]:
+    """At most ``MAX_POINTS`` values, neighbours averaged."""
+    size = math.ceil(len(values) / MAX_POINTS)
+    return [
+        sum(values[i : i + size]) / len(values[i : i + size]) for i in range(0, len(values), size)
+    ]
+
+
+def by_step(rows: Sequence[MetricRow], stage: str, metric: str) -> Chart | None:
+    """One metric over the steps of a stage: every step thin, the mean of an iteration thick.
+
+    Iterations stand side by side, each as wide as its number of steps.
+
+    Returns:
+        None when no row of the stage carries the metric.
+    """
+    iterations: dict[int, list[float]] = {}
+    for row in rows:
+        if row.stage == stage and metric in row.values:
+            iterations.setdefault(row.iteration, []).append(row.values[metric])
+    if not iterations:
+        return None
+    groups = {i: _thin(values) for i, values in sorted(iterations.items())}
+    means = {i: sum(values) / len(values) for i, values in iterations.items()}
+    everything = [value for group in groups.values() for value in group]
+    frame = _Frame(len(everything), min(everything), max(everything))
+    start = 0
+    for i, group in groups.items():
+        end = start + len(group)
+        if start:
+            x = frame.x(start)
+            frame.parts.append(
+                f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+            )
+        points = [(frame.x(start + k + 0.5), frame.y(value)) for k, value in enumerate(group)]
+        if len(points) == 1:
+            frame.parts.append(
+                f'<circle class="dot" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2"/>'
+            )
+        else:
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            frame.parts.append(f'<polyline class="thin" points="{path}"/>')
+        y = frame.y(means[i])
+        frame.parts.append(
+            f'<line class="thick" x1="{frame.x(start) + 2:.1f}" x2="{frame.x(end) - 2:.1f}" '
+            f'y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        frame.below((start + end) / 2, str(i) if len(groups) > 6 else f"iter {i}")
+        start = end
+    spoken = ", ".join(f"iteration {i} {number(mean)}" for i, mean in sorted(means.items()))
+    title = metric.replace("_", " ")
+    return Chart(
+        title, frame.svg("series", f"mean by iteration: {spoken}"), f"Mean by iteration: {spoken}."
+    )
+
+
+def by_iteration(title: str, iterations: Sequence[int], estimates: Sequence[Estimate]) -> Chart:
+    """A probe metric over the iterations, each estimate with its 95 % interval."""
+    frame = _Frame(len(iterations), min(e.low for e in estimates), max(e.high for e in estimates))
+    points = []
+    for k, (i, e) in enumerate(zip(iterations, estimates, strict=True)):
+        x, y = frame.x(k + 0.5), frame.y(e.mean)
+        points.append(f"{x:.1f},{y:.1f}")
+        frame.parts.append(
+            f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" '
+            f'y1="{frame.y(e.low):.1f}" y2="{frame.y(e.high):.1f}"/>'
+        )
+        if len(iterations) <= 8 or k % math.ceil(len(iterations) / 8) == 0:
+            frame.below(k + 0.5, "base" if i == 0 else str(i))
+    frame.parts.append(f'<polyline class="line" points="{" ".join(points)}"/>')
+    for point in points:
+        x, y = point.split(",")
+        frame.parts.append(f'<circle class="dot" cx="{x}" cy="{y}" r="3.5"/>')
+    spoken = ", ".join(
+        f"{'base' if i == 0 else f'iteration {i}'} {e.mean:.3f}"
+        for i, e in zip(iterations, estimates, strict=True)
+    )
+    return Chart(title, frame.svg("probe", spoken), f"{spoken}.")

@@ -1,0 +1,137 @@
+"""What a run writes down while it goes on: metrics, episodes, and how far it came."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmzero_env.errors import UserError
+from mmzero_env.protocol import EpisodeRewards, Role
+from mmzero_env.record import episode_to_record, write_records
+from trainers.grpo_settings import StepMetrics
+from trainers.progress import Progress
+from trainers.rollout import Rollout
+
+
+class RunLog:
+    """The files of one run directory.
+
+    ``state/progress.json`` lists the finished parts, ``"1/coder"`` for a stage and
+    ``"1/probe"`` for the measurement after an iteration. A part counts as finished
+    only when everything it produced is on disk; what an unfinished part left behind
+    is removed on resume.
+    """
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        """See the class."""
+        self.folder = folder
+        self._progress = progress
+        self._state = folder / "state" / "progress.json"
+        self.done: list[str] = []
+        for name in ("state", "episodes", "checkpoints"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def resume(self) -> None:
+        """Read how far the run came and drop what an unfinished stage left behind.
+
+        Raises:
+            UserError: If the state or the metrics are damaged.
+        """
+        if self._state.exists():
+            try:
+                self.done = [str(part) for part in json.loads(self._state.read_text())["done"]]
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f'{self._state} is damaged: expected {{"done": ["1/proposer", ...]}} ({error}).'
+                ) from error
+        rows = self.folder / "metrics.jsonl"
+        if rows.exists():
+            kept = [line for line in rows.read_text().splitlines() if self._finished(line, rows)]
+            write_atomically(rows, "".join(f"{line}\n" for line in kept))
+        for path in (self.folder / "episodes").glob("iter-*.jsonl"):
+            _, iteration, role = path.stem.split("-")
+            if f"{iteration}/{role}" not in self.done:
+                path.unlink()
+
+    def _finished(self, line: str, path: Path) -> bool:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            # Only a line that was being written when the run was killed can be cut off,
+            # and such a line belongs to an unfinished stage.
+            return False
+        try:
+            return f"{row['iteration']}/{row['stage']}" in self.done
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged: expected rows with iteration and stage, found {line[:80]!r}."
+            ) from error
+
+    def finish(self, part: str) -> None:
+        """Mark a part as finished."""
+        self.done.append(part)
+        write_atomically(self._state, json.dumps({"done": self.done}) + "\n")
+
+    def step(
+        self,
+        iteration: int,
+        stage: Role,
+        metrics: StepMetrics,
+        extra: Mapping[str, float | None],
+    ) -> None:
+        """Write one row of ``metrics.jsonl``."""
+        values: dict[str, Any] = {
+            "reward": metrics.reward_mean,
+            "reward_std": metrics.reward_std,
+            **{f"reward/{name}": value for name, value in metrics.terms.items()},
+            **extra,
+            "loss": metrics.loss,
+            "kl": metrics.kl,
+            "entropy": metrics.entropy,
+            "clip_share": metrics.clip_share,
+            "grad_norm": metrics.grad_norm,
+            "learning_rate": metrics.learning_rate,
+            "groups_used": metrics.groups_used,
+            "groups_dropped": metrics.groups_dropped,
+            "completion_length": metrics.completion_length,
+            "updates": metrics.updates,
+            "seconds_rollout": metrics.seconds_rollout,
+            "seconds_train": metrics.seconds_train,
+        }
+        clean = {
+            key: value if value is None or math.isfinite(value) else None
+            for key, value in values.items()
+        }
+        row = {"iteration": iteration, "stage": stage, "step": metrics.step, **clean}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self._progress.step({k: v for k, v in clean.items() if v is not None})
+
+    def episodes(
+        self,
+        iteration: int,
+        stage: Role,
+        rollouts: Sequence[Rollout],
+        rewards: Sequence[EpisodeRewards],
+    ) -> None:
+        """Append finished episodes to ``episodes/iter-I-STAGE.jsonl``."""
+        path = self.folder / "episodes" / f"iter-{iteration}-{stage}.jsonl"
+        records = [
+            episode_to_record(rollout.outcome, scored)
+            for rollout, scored in zip(rollouts, rewards, strict=True)
+        ]
+        write_records(path, records)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader finds the old or the new text, never a part."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,281 @@
+"""The three stages of an iteration: each trains one role while the other two are frozen."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmzero_env.episode import Episode, request_seed
+from mmzero_env.prompts import get_prompts
+from mmzero_env.protocol import EpisodeRewards, Proposal, Request, Role
+from mmzero_env.rewards import RewardDesign
+from trainers.audit import share_right
+from trainers.config import RunConfig, StageConfig
+from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
+from trainers.grpo import GroupTrainer, StepMetrics
+from trainers.grpo_settings import GRPOSettings
+from trainers.learner import Learner
+from trainers.pools import epochs, propose, render_rates, topics
+from trainers.rollout import (
+    Group,
+    JobRenderer,
+    Rollout,
+    answer,
+    coder_groups,
+    collect,
+    proposer_groups,
+)
+from trainers.run_log import RunLog
+
+Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One role's training in one iteration, with everything it needs.
+
+    Attributes:
+        iteration: Number of the iteration, from 1.
+        role: The role that is trained.
+        config: The run.
+        policies: Who plays each role; the trained one's weights change in place.
+        renderer: Draws codes.
+        design: Scores episodes.
+        log: Takes metrics and episodes.
+        note: Takes sentences for the person who watches.
+    """
+
+    iteration: int
+    role: Role
+    config: RunConfig
+    policies: Mapping[Role, Learner]
+    renderer: JobRenderer
+    design: RewardDesign
+    log: RunLog
+    note: Callable[[str], None]
+
+    @property
+    def name(self) -> str:
+        """Prefix of all ids of the stage."""
+        return f"i{self.iteration}/{self.role}"
+
+    @property
+    def settings(self) -> StageConfig:
+        """The trained role's settings."""
+        return self.config.stage(self.role)
+
+    def seed(self, name: str) -> int:
+        """A seed for something of the stage."""
+        return request_seed(self.config.seed, f"{self.name}/{name}")
+
+    def rng(self, name: str) -> random.Random:
+        """A generator for something of the stage."""
+        return random.Random(self.seed(name))
+
+
+def run(stage: Stage) -> None:
+    """Train the stage's role.
+
+    Raises:
+        EngineError: If a policy, the renderer or the trainer failed.
+    """
+    source = _SOURCES[stage.role](stage)
+    if source is None:
+        stage.note(
+            f"the {stage.role} of iteration {stage.iteration} was not trained: "
+            "no prompt of its pool passed the filters"
+        )
+        return
+    extra: Metrics = {}
+
+    def groups(step: int) -> list[Group]:
+        found, metrics = source(step)
+        extra.clear()
+        extra.update(metrics)
+        return found
+
+    def on_step(metrics: StepMetrics) -> None:
+        stage.log.step(stage.iteration, stage.role, metrics, extra)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = GroupTrainer(
+            stage.policies[stage.role],
+            grpo_settings(stage.settings),
+            groups,
+            on_step,
+            output_dir=scratch,
+            seed=stage.seed("trainer") % 2**31,
+        )
+        trainer.train()
+
+
+def grpo_settings(settings: StageConfig) -> GRPOSettings:
+    """The trainer's part of a stage's settings."""
+    return GRPOSettings(
+        steps=settings.steps,
+        prompts_per_step=settings.prompts_per_step,
+        group_size=settings.group_size,
+        micro_batch=settings.micro_batch,
+        updates_per_step=settings.updates_per_step,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        schedule="constant_with_warmup" if settings.warmup_updates else "constant",
+        warmup_updates=settings.warmup_updates,
+        beta=settings.beta,
+        temperature=settings.temperature,
+        max_completion_length=settings.max_tokens,
+    )
+
+
+Source = Callable[[int], tuple[list[Group], Metrics]]
+
+
+def _proposer_source(stage: Stage) -> Source:
+    """Whole episodes on the topics in turn; a topic's episodes are a group."""
+    s = stage.settings
+    shape = stage.config.episode(codes=s.codes, answers=s.answers)
+
+    def source(step: int) -> tuple[list[Group], Metrics]:
+        chosen = topics(s.prompts_per_step, start=step * s.prompts_per_step)
+        episodes = []
+        for t, topic in enumerate(chosen):
+            for k in range(s.group_size):
+                name = f"{stage.name}/{step}/{t}/{k}"
+                episodes.append(Episode(name, topic, request_seed(stage.config.seed, name), shape))
+        rollouts, rewards = _play(stage, episodes)
+        groups = proposer_groups(rollouts, rewards, size=s.group_size)
+        return groups, _episode_metrics(rollouts, rewards)
+
+    return source
+
+
+def _coder_source(stage: Stage) -> Source | None:
+    """Proposals of the new Proposer that the current Coder renders sometimes."""
+    s = stage.settings
+    proposals = propose(stage.policies["proposer"], stage.config, stage.name, s.pool).parsed
+    rates = render_rates(
+        stage.policies["coder"],
+        stage.renderer,
+        stage.config,
+        stage.name,
+        proposals,
+        s.codes,
+    )
+    kept = coder_prompts(proposals, rates, stage.config.filters)
+    stage.note(
+        f"coder pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} passed the "
+        f"render filter (mean render rate {np.mean(rates) if rates else 0:.2f})"
+    )
+    if not kept:
+        return None
+    rows = epochs(kept, stage.rng("order").shuffle)
+    shape = stage.config.episode(codes=s.group_size, answers=s.answers)
+
+    def source(step: int) -> tuple[list[Group], Metrics]:
+        episodes = []
+        for k in range(s.prompts_per_step):
+            name, proposal = f"{stage.name}/{step}/{k}", next(rows)
+            seed = request_seed(stage.config.seed, name)
+            episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
+        rollouts, rewards = _play(stage, episodes)
+        return coder_groups(rollouts, rewards), _episode_metrics(rollouts, rewards)
+
+    return source
+
+
+def _solver_source(stage: Stage) -> Source | None:
+    """Hard questions about drawn pictures, labelled by the Solver's own vote."""
+    s = stage.settings
+    proposals = propose(stage.policies["proposer"], stage.config, stage.name, s.pool).parsed
+    shape = stage.config.episode(codes=1, answers=s.answers)
+    episodes = []
+    for i, proposal in enumerate(proposals):
+        name = f"{stage.name}/label/{i}"
+        seed = request_seed(stage.config.seed, name)
+        episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
+    rollouts, rewards = _play(stage, episodes)
+    kept = solver_prompts([r.outcome for r in rollouts], rewards, stage.config.filters)
+    silver = share_right((row.proposal, "hard", row.label) for row in kept)
+    stage.note(
+        f"solver pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} labelled "
+        "questions passed the filters"
+        + ("" if silver is None else f"; {silver:.0%} of their silver labels are true")
+    )
+    if not kept:
+        return None
+    rows = epochs(kept, stage.rng("order").shuffle)
+    prompts = get_prompts(stage.config.prompts)
+
+    def source(step: int) -> tuple[list[Group], Metrics]:
+        chosen = [next(rows) for _ in range(s.prompts_per_step)]
+        requests = [
+            Request(
+                id=f"{stage.name}/{step}/{k}",
+                role="solver",
+                prompt=prompts.solver(row.question),
+                n=s.group_size,
+                image=row.image,
+                sampling=stage.config.sampling("solver"),
+                seed=request_seed(stage.config.seed, f"{stage.name}/{step}/{k}"),
+                proposal=row.proposal,
+            )
+            for k, row in enumerate(chosen)
+        ]
+        answers = answer(stage.policies["solver"], requests)
+        groups = []
+        for request, row in zip(requests, chosen, strict=True):
+            response = answers[request.id]
+            turns = [stage.design.solver_reward(c.text, row.label) for c in response.completions]
+            groups.append(Group.of(request, response, turns))
+        return groups, {"silver_accuracy": _silver(chosen), "pool": float(len(kept))}
+
+    return source
+
+
+_SOURCES: Mapping[Role, Callable[[Stage], Source | None]] = {
+    "proposer": _proposer_source,
+    "coder": _coder_source,
+    "solver": _solver_source,
+}
+
+
+def _silver(rows: Sequence[LabelledQuestion]) -> float | None:
+    return share_right((row.proposal, "hard", row.label) for row in rows)
+
+
+def _play(stage: Stage, episodes: Sequence[Episode]) -> tuple[list[Rollout], list[EpisodeRewards]]:
+    rollouts = collect(episodes, stage.policies, stage.renderer)
+    rewards = stage.design.score([rollout.outcome for rollout in rollouts])
+    stage.log.episodes(stage.iteration, stage.role, rollouts, rewards)
+    return rollouts, rewards
+
+
+def _episode_metrics(rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]) -> Metrics:
+    """What a batch of episodes was like, apart from rewards."""
+    outcomes = [rollout.outcome for rollout in rollouts]
+    parsed = [o.proposal for o in outcomes if isinstance(o.proposal, Proposal)]
+    codes = [code for outcome in outcomes for code in outcome.codes]
+    judged = [
+        scored
+        for outcome, reward in zip(outcomes, rewards, strict=True)
+        for code, scored in zip(outcome.codes, reward.codes, strict=True)
+        if code.drawing.ok
+    ]
+    hard = [scored.votes["hard"] for scored in judged if "hard" in scored.votes]
+
+    def mean(values: Sequence[float]) -> float | None:
+        return float(np.mean(values)) if values else None
+
+    return {
+        "parsed": len(parsed) / len(outcomes) if outcomes else None,
+        "render_rate": mean([float(code.drawing.ok) for code in codes]),
+        "solvability": mean([scored.solvability for scored in judged]),
+        "difficulty": mean([scored.difficulty for scored in judged]),
+        "consistency": mean([vote.consistency for vote in hard]),
+        "distinct_captions": len({p.caption for p in parsed}) / len(parsed) if parsed else None,
+        "own_answer_true": share_right((p, "easy", p.easy_answer) for p in parsed),
+    }
