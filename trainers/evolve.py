@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers.utils import logging as transformers_logging
 
 import agents
 from agents.probe import Estimate, Probe, Scores
@@ -56,6 +57,9 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
     """
     folder = Path(config.out)
     torch.set_num_threads(config.threads)
+    # Bars for every saved file and notes on special tokens would drown our own progress.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     if not resume:
         _base(config)  # a model that cannot be trained must not leave a run directory behind
     log = RunLog(folder, progress)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 from transformers import (
     PreTrainedTokenizerBase,
@@ -81,7 +84,7 @@ def initial_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen3VLForCo
 
 
 def image_processor() -> Qwen2VLImageProcessorPil:
-    """Resizes any picture to 96 by 96 pixels and cuts it into patches."""
+    """Resizes square pictures to 96 by 96 pixels, others to about as many, into patches."""
     return Qwen2VLImageProcessorPil(
         patch_size=PATCH,
         temporal_patch_size=2,
@@ -90,3 +93,29 @@ def image_processor() -> Qwen2VLImageProcessorPil:
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
+
+
+def save_processors(folder: Path) -> None:
+    """Write the image and video settings under the names of the Qwen3-VL releases.
+
+    ``Qwen3VLProcessor``, which vLLM and ``AutoProcessor`` use, has a video part that
+    cannot be built without torchvision. Its settings are therefore written as data.
+    Without them it would be inferred from the image processor, as Qwen2-VL's.
+
+    Args:
+        folder: An existing model folder; gets ``preprocessor_config.json`` and
+            ``video_preprocessor_config.json``.
+    """
+    image = json.loads(image_processor().to_json_string())
+    image["processor_class"] = "Qwen3VLProcessor"
+    video = {
+        **{name: image[name] for name in ("image_mean", "image_std", "merge_size", "patch_size")},
+        "processor_class": "Qwen3VLProcessor",
+        # A clip's budget counts pixels of all frames: two frames, one grid of patches.
+        "size": {"longest_edge": 2 * SIDE * SIDE, "shortest_edge": 2 * SIDE * SIDE},
+        "temporal_patch_size": image["temporal_patch_size"],
+        "video_processor_type": "Qwen3VLVideoProcessor",
+    }
+    for name, settings in (("preprocessor", image), ("video_preprocessor", video)):
+        text = json.dumps(settings, indent=2, sort_keys=True)
+        (folder / f"{name}_config.json").write_text(text + "\n", encoding="utf-8")

@@ -3,12 +3,12 @@
 One command, seeded, no data but the procedural world: pictures with their
 captions, questions about pictures and about captions, SVG, and proposals. It has
 three phases: seeing (every token of a task counts the same), looking things up (the
-steps after the survey of a picture count as much as the survey, and there are four
-times as many questions about captions), and erring (demonstrations are imperfect, see
-``agents/nano/demonstrations.py`` for why). Held-out specs of the probe are
-never shown in any form.
+steps after the survey of a picture count as much as the survey, there are four times
+as many questions about captions, and later recall), and erring (demonstrations are
+imperfect, see ``agents/nano/demonstrations.py`` for why, and soon proposals are
+practised more). Held-out specs of the probe are never shown in any form.
 
-    python -m agents.nano.pretrain --out runs/nano-base [--steps 5500] [--threads 1]
+    python -m agents.nano.pretrain --out runs/nano-base [--steps 5000] [--threads 1]
 
 An interrupted run goes on from its last checkpoint when it is started again with
 the same arguments. ``curve.jsonl`` holds the losses, ``probe.jsonl`` the true accuracy
@@ -23,86 +23,25 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 from transformers import PreTrainedTokenizerBase, Qwen3VLForConditionalGeneration
 
-from agents.nano import architecture, demonstrations, tokenizer
+from agents.nano import architecture, card, curriculum, tokenizer
+from agents.nano.curriculum import TASKS, Curriculum, Settings
 from agents.nano.muon import Muon
-from agents.nano.packing import Batch, Example, Packer, Passage
+from agents.nano.packing import Batch, Packer
 from agents.probe import Probe
 from agents.transformers import TransformersPolicy
 from mmzero_env import world
 from mmzero_env.errors import EngineError
 from mmzero_env.prompts import get_prompts
-from mmzero_env.protocol import QUESTIONS, TOPICS, Proposal, RenderJob
+from mmzero_env.protocol import RenderJob
 from mmzero_env.rendering import Renderer
 from mmzero_env.world.probe import probe_items
 from mmzero_env.world.spec import Spec
-from mmzero_env.world.split import draw
-
-# Tasks with their weight in the loss, while seeing and later; a weight is spread over the
-# task's tokens. "survey" is what a solution says of the whole picture before it answers.
-TASKS = {
-    "describe": (0.15, 0.10),
-    "easy": (0.20, 0.18),
-    "hard": (0.25, 0.25),
-    "code": (0.20, 0.20),
-    "proposal": (0.08, 0.08),
-    "caption": (0.22, 0.30),
-    "survey": (0.00, 0.10),
-}
-_TASK = {name: i for i, name in enumerate(TASKS)}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One pre-training run.
-
-    Attributes:
-        steps: Optimizer steps.
-        pictures: Pictures a step, each with four examples.
-        codes: Coder examples a step.
-        proposals: Proposer examples a step.
-        captions: Questions about captions a step, each about its own, while seeing.
-        passages: Captions a step after that, each with ``questions`` questions.
-        questions: Questions about one caption.
-        pool: Pictures rendered beforehand and drawn from.
-        matrix_lr: Learning rate of Muon, for matrices.
-        other_lr: Learning rate of AdamW, for embeddings, norms and biases.
-        lookup_from: Share of the run after which looking up is practised.
-        noisy_from: Share of the run after which demonstrations are imperfect.
-        decay_from: Share of the run after which learning rates fall linearly to zero.
-        average: Decay of the running average of the weights that is saved.
-        probe_every: Steps between two measurements of the averaged weights.
-        seed: Seeds initialisation and data.
-    """
-
-    steps: int = 5500
-    pictures: int = 12
-    codes: int = 6
-    proposals: int = 4
-    captions: int = 10
-    passages: int = 8
-    questions: int = 5
-    pool: int = 24000
-    matrix_lr: float = 5e-3
-    other_lr: float = 3e-3
-    lookup_from: float = 4 / 11
-    noisy_from: float = 0.5
-    decay_from: float = 0.6
-    average: float = 0.99
-    probe_every: int = 500
-    seed: int = 0
-
-
-def training_spec(rng: random.Random, topic: str | None = None) -> Spec:
-    """A spec that is not held out for the probe."""
-    return draw(rng, lambda r: world.sample_spec(r, topic=topic), probe=False)
 
 
 def render_pool(specs: Sequence[Spec]) -> np.ndarray:
@@ -121,90 +60,6 @@ def render_pool(specs: Sequence[Spec]) -> np.ndarray:
         if drawing.image is None:
             raise EngineError(f"{spec} did not render: {drawing.failure}")
     return np.stack([drawing.image for drawing in drawings if drawing.image is not None])
-
-
-class Curriculum:
-    """Draws packed batches."""
-
-    def __init__(self, settings: Settings, packer: Packer, specs: list[Spec], pool: np.ndarray):
-        self._settings = settings
-        self._packer = packer
-        self._specs = specs
-        self._pool = pool
-        self._processor = architecture.image_processor()
-        self._prompts = get_prompts("nano")
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step; it depends on the seed and the step alone."""
-        s = self._settings
-        rng = random.Random(f"{s.seed}/{step}")
-        noisy = step >= s.noisy_from * s.steps
-        noise = demonstrations.NOISY if noisy else demonstrations.CLEAN
-        lookup = self.looks_up(step)
-        chosen = [rng.randrange(len(self._specs)) for _ in range(s.pictures)]
-        pictures = [self._about_picture(self._specs[i], rng, noise, lookup) for i in chosen]
-        images = [PILImage.fromarray(self._pool[i]) for i in chosen]
-        pixels = self._processor(images=images, return_tensors="pt")["pixel_values"]
-        texts = [self._code(rng, noise) for _ in range(s.codes)]
-        texts += [self._proposal(rng, noise) for _ in range(s.proposals)]
-        if lookup:
-            passages = [self._passage(rng, noise) for _ in range(s.passages)]
-            return self._packer.pack(pictures, texts, pixels, passages)
-        texts += [self._about_caption(rng, noise) for _ in range(s.captions)]
-        return self._packer.pack(pictures, texts, pixels)
-
-    def looks_up(self, step: int) -> bool:
-        """Whether a step belongs to a phase after seeing."""
-        return step >= round(self._settings.lookup_from * self._settings.steps)
-
-    def _about_picture(
-        self, spec: Spec, rng: random.Random, noise: demonstrations.Noise, lookup: bool
-    ) -> list[Example]:
-        examples = [Example(tokenizer.DESCRIBE, spec.caption(), _TASK["describe"])]
-        for level in ("easy", "hard", "hard"):
-            question = spec.ask(level, rng)
-            target = demonstrations.solution(spec, question, rng, getattr(noise, level))
-            survey, so, _ = target.partition(", so")
-            opening = survey if so and lookup else ""
-            prompt = self._prompts.solver(question)
-            examples.append(Example(prompt, target, _TASK[level], opening, _TASK["survey"]))
-        return examples
-
-    def _passage(self, rng: random.Random, noise: demonstrations.Noise) -> Passage:
-        spec = training_spec(rng)
-        opening = spec.caption() + "\n"
-        examples = []
-        for _ in range(self._settings.questions):
-            question = spec.ask(rng.choice(QUESTIONS), rng)
-            prompt = self._prompts.solver_from_caption(spec.caption(), question)
-            target = demonstrations.solution(spec, question, rng, noise.caption, from_caption=True)
-            examples.append(Example(prompt.removeprefix(opening), target, _TASK["caption"]))
-        return Passage(opening, examples)
-
-    def _about_caption(self, rng: random.Random, noise: demonstrations.Noise) -> Example:
-        spec = training_spec(rng)
-        question = spec.ask(rng.choice(QUESTIONS), rng)
-        prompt = self._prompts.solver_from_caption(spec.caption(), question)
-        target = demonstrations.solution(spec, question, rng, noise.caption, from_caption=True)
-        return Example(prompt, target, _TASK["caption"])
-
-    def _code(self, rng: random.Random, noise: demonstrations.Noise) -> Example:
-        spec = training_spec(rng)
-        fields = []
-        for level in QUESTIONS:
-            question = spec.ask(level, rng)
-            answer = world.answer(spec, question) or ""
-            # A coder meets proposals with wrong answers too and must draw the caption.
-            if rng.random() < noise.own_answer:
-                answer = demonstrations.wrong(answer, rng)
-            fields += [question, answer]
-        prompt = self._prompts.coder(Proposal(spec.content_type, spec.caption(), *fields))
-        return Example(prompt, demonstrations.code(spec, rng, noise), _TASK["code"])
-
-    def _proposal(self, rng: random.Random, noise: demonstrations.Noise) -> Example:
-        topic = rng.choice(TOPICS)
-        target = demonstrations.proposal(training_spec(rng, topic), rng, noise)
-        return Example(self._prompts.proposer(topic), target, _TASK["proposal"])
 
 
 def losses(model: Qwen3VLForConditionalGeneration, batch: Batch) -> torch.Tensor:
@@ -268,9 +123,9 @@ def pretrain(settings: Settings, out: Path) -> Path:
     opts = optimizers(model, settings)
     base_rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
     rng = random.Random(settings.seed)
-    specs = [training_spec(rng) for _ in range(settings.pool)]
+    specs = [curriculum.training_spec(rng) for _ in range(settings.pool)]
     pool = _load_pool(out / "pool.npy", specs)
-    curriculum = Curriculum(settings, Packer(tok), specs, pool)
+    shown = Curriculum(settings, Packer(tok), specs, pool)
     weights = torch.tensor(list(TASKS.values()))
     checkpoint = out / "checkpoint.pt"
     step, spent = 0, 0.0
@@ -289,8 +144,8 @@ def pretrain(settings: Settings, out: Path) -> Path:
         for opt, lrs in zip(opts, base_rates, strict=True):
             for group, lr in zip(opt.param_groups, lrs, strict=True):
                 group["lr"] = lr * factor
-        loss = losses(model, curriculum.batch(step))
-        (loss * weights[:, int(curriculum.looks_up(step))]).sum().backward()
+        loss = losses(model, shown.batch(step))
+        (loss * weights[:, shown.phase(step)]).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in opts:
             opt.step()
@@ -302,15 +157,14 @@ def pretrain(settings: Settings, out: Path) -> Path:
         running += loss.detach()
         if step % 50 == 0:
             row = {"step": step, "seconds": round(time.monotonic() - started, 1)}
-            row |= {
-                name: round(x, 4) for name, x in zip(TASKS, (running / 50).tolist(), strict=True)
-            }
+            mean = zip(TASKS, (running / 50).tolist(), strict=True)
+            row |= {name: round(x, 4) for name, x in mean if x > 0}
             running.zero_()
             with (out / "curve.jsonl").open("a") as curve:
                 curve.write(json.dumps(row) + "\n")
             print(row, flush=True)
         if step % settings.probe_every == 0 or step == settings.steps:
-            row = {"step": step, **measure(average, tok)}
+            row = {"step": step, **measure(average, tok, settings.probe_items)}
             with (out / "probe.jsonl").open("a") as curve:
                 curve.write(json.dumps(row) + "\n")
         if step % 250 == 0 or step == settings.steps:
@@ -323,11 +177,14 @@ def pretrain(settings: Settings, out: Path) -> Path:
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-    return export(average, tok, out / "model")
+    folder = export(average, tok, out / "model")
+    parameters = sum(p.numel() for p in model.parameters())
+    card.write(folder, out, parameters=parameters, seed=settings.seed)
+    return folder
 
 
 def measure(
-    model: Qwen3VLForConditionalGeneration, tok: PreTrainedTokenizerBase, items: int = 100
+    model: Qwen3VLForConditionalGeneration, tok: PreTrainedTokenizerBase, items: int
 ) -> dict[str, float]:
     """True accuracy of a model in every role on the probe, rounded to three digits."""
     policy = TransformersPolicy(
@@ -353,13 +210,14 @@ def _load_pool(path: Path, specs: list[Spec]) -> np.ndarray:
 def export(
     model: Qwen3VLForConditionalGeneration, tok: PreTrainedTokenizerBase, folder: Path
 ) -> Path:
-    """Write a plain model folder: bfloat16 weights, tokenizer, image processor."""
+    """Write a plain model folder: bfloat16 weights, tokenizer, processors."""
     plain = copy.deepcopy(model).to(torch.bfloat16)
     plain.generation_config.eos_token_id = tok.eos_token_id
     plain.generation_config.pad_token_id = tok.pad_token_id
     plain.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     tok.save_pretrained(folder)
-    architecture.image_processor().save_pretrained(folder)
+    architecture.save_processors(folder)
     return folder
 
 
@@ -370,10 +228,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--pool", type=int, default=Settings.pool)
     parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--probe-items", type=int, default=Settings.probe_items)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    settings = Settings(steps=args.steps, pool=args.pool, seed=args.seed)
+    settings = Settings(
+        steps=args.steps, pool=args.pool, seed=args.seed, probe_items=args.probe_items
+    )
     print(f"the model is in {pretrain(settings, args.out)}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Self
 
 from mmzero_env.protocol import Question
@@ -35,6 +36,10 @@ class Diagram:
         boxes = tuple(m[1].split(" to "))
         valid = 3 <= len(boxes) <= 4 and len(set(boxes)) == len(boxes)
         return cls(boxes) if valid and all(box in COLORS for box in boxes) else None
+
+    def entries(self) -> list[str]:
+        """Each box with the next one."""
+        return [f"{a} to {b}" for a, b in pairwise(self.boxes)]
 
     def listing(self) -> str:
         """The chain: ``"red to blue to green"``."""

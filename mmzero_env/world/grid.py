@@ -43,9 +43,13 @@ class Grid:
         )
         return cls(tuple(parts)) if valid else None
 
+    def entries(self) -> list[str]:
+        """Each occupied cell with what is in it."""
+        return [" ".join(entry) for entry in self.cells]
+
     def listing(self) -> str:
         """All entries: ``"A1 red circle, B3 blue square"``."""
-        return ", ".join(" ".join(entry) for entry in self.cells)
+        return ", ".join(self.entries())
 
     def caption(self) -> str:
         """Title and listing."""

@@ -59,9 +59,13 @@ class Keyed:
             and all(key in self.keys for key in keys)
         )
 
+    def entries(self) -> list[str]:
+        """Each key with its value."""
+        return [f"{key} {value}" for key, value in self.items]
+
     def listing(self) -> str:
         """All keys with their values: ``"red 5, blue 7"``."""
-        return ", ".join(f"{key} {value}" for key, value in self.items)
+        return ", ".join(self.entries())
 
     def caption(self) -> str:
         """Title and listing."""

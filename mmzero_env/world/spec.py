@@ -67,6 +67,10 @@ class Spec(Protocol):
         """One sentence that states everything the picture shows."""
         ...
 
+    def entries(self) -> list[str]:
+        """The caption's statements one by one: ``["red 5", "blue 7"]``."""
+        ...
+
     def svg(self) -> str:
         """The picture as SVG on a 96 by 96 canvas."""
         ...

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from agents.encoding import PromptEncoder
-from agents.nano import architecture, demonstrations, pretrain, tokenizer
+from agents.nano import architecture, curriculum, demonstrations, pretrain, tokenizer
 from agents.nano.muon import Muon
 from agents.nano.packing import Example, Packer
 from mmzero_env import world
@@ -161,12 +161,12 @@ def test_muon_orthogonalises_the_update():
 
 
 def test_batches_depend_on_seed_and_step_alone_and_never_show_the_probe(tok):
-    settings = pretrain.Settings(steps=10, pool=20)
+    settings = curriculum.Settings(steps=10, pool=20)
     rng = random.Random(0)
-    specs = [pretrain.training_spec(rng) for _ in range(20)]
+    specs = [curriculum.training_spec(rng) for _ in range(20)]
     pool = np.zeros((20, 96, 96, 3), dtype=np.uint8)
     first, again = (
-        pretrain.Curriculum(settings, Packer(tok), specs, pool).batch(7) for _ in range(2)
+        curriculum.Curriculum(settings, Packer(tok), specs, pool).batch(7) for _ in range(2)
     )
     assert torch.equal(first.input_ids, again.input_ids)
     shown = [
@@ -184,7 +184,7 @@ def test_batches_depend_on_seed_and_step_alone_and_never_show_the_probe(tok):
 def test_the_command_trains_resumes_and_writes_a_model_folder(tmp_path):
     command = [
         sys.executable, "-m", "agents.nano.pretrain",
-        "--out", str(tmp_path), "--steps", "2", "--pool", "30", "--threads", "1",
+        "--out", str(tmp_path), "--steps", "2", "--pool", "30", "--probe-items", "5",
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     first = (tmp_path / "model" / "model.safetensors").read_bytes()
@@ -192,4 +192,4 @@ def test_the_command_trains_resumes_and_writes_a_model_folder(tmp_path):
     assert "resumed at step 2" in again.stdout
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == first
     names = {path.name for path in (tmp_path / "model").iterdir()}
-    assert {"config.json", "tokenizer.json", "preprocessor_config.json"} <= names
+    assert {"config.json", "tokenizer.json", "preprocessor_config.json", "README.md"} <= names

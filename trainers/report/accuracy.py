@@ -111,6 +111,13 @@ def change_cell(difference: Change | None) -> str:
     return f"{difference.delta:+.3f}{mark}"
 
 
+def _change_text(difference: Change | None) -> str:
+    if difference is None:
+        return ""
+    mark = {"up": "▲", "down": "▼", "same": " "}[difference.verdict]
+    return f"{difference.delta:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] {mark}"
+
+
 def text_table(probe: Probe) -> Iterator[tuple[str, ...]]:
     """The table as rows of text, the heading first, for a terminal.
 
@@ -124,6 +131,6 @@ def text_table(probe: Probe) -> Iterator[tuple[str, ...]]:
             row.role.capitalize(),
             row.label,
             *(cell(e) for e in row.estimates),
-            *((change_cell(row.change),) if several else ()),
+            *((_change_text(row.change),) if several else ()),
             str(row.estimates[-1].n),
         )
