@@ -1,139 +1,139 @@
-"""Finished episodes on disk, and their replay: same texts in, same pictures and rewards out."""
+"""Finished episodes as records, and records on disk.
+
+    records = batch_to_records(episodes, rewards, design=design, renderer=renderer)
+    write_records("episodes.jsonl", records)
+    for record in read_records("episodes.jsonl"):
+        ...
+
+Two forms hold the same: JSONL (one record a line, pictures as base64 PNG) and Parquet
+(pictures as image bytes, which data set viewers show). :mod:`mmzero_env.replay` plays
+records again.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import functools
 import io
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, TypedDict, cast
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from importlib import metadata
+from typing import cast
 
 import numpy as np
 from PIL import Image as PillowImage
 
+from mmzero_env import __version__
 from mmzero_env.episode import Episode, EpisodeConfig
 from mmzero_env.errors import UserError
-from mmzero_env.infos import failure_info, vote_info
-from mmzero_env.protocol import (
-    Completion,
-    EpisodeOutcome,
-    EpisodeRewards,
-    Image,
-    Proposal,
-    Question,
-    TurnReward,
+from mmzero_env.prompts import get_prompts
+from mmzero_env.protocol import ROLES, EpisodeOutcome, EpisodeRewards, Image, Proposal, TurnReward
+from mmzero_env.record_files import (
+    UnfinishedFile,
+    convert,
+    read_records,
+    record_files,
+    write_records,
 )
-from mmzero_env.rendering import Renderer
-from mmzero_env.rewards import RewardDesign
+from mmzero_env.record_schema import (
+    SCHEMA,
+    CodeRecord,
+    ConfigRecord,
+    DesignRecord,
+    EpisodeRecord,
+    FailureRecord,
+    ProposalRecord,
+    RenderRecord,
+    RewardRecord,
+    Scalar,
+    VoteRecord,
+)
+from mmzero_env.rendering import Renderer, RenderLimits
+from mmzero_env.rewards import DESIGNS, Constants, RewardDesign
 
-SCHEMA = 1
-"""Version of the schema; it rises whenever a field changes its meaning."""
-
-
-class RewardRecord(TypedDict):
-    """A turn's reward: the scalar and the contribution of each named term."""
-
-    value: float
-    terms: dict[str, float]
-
-
-class FailureRecord(TypedDict):
-    """Why something could not be used, see :class:`mmzero_env.protocol.Failure`."""
-
-    stage: str
-    reason: str
-    detail: str
-
-
-class CodeRecord(TypedDict):
-    """One code of an episode.
-
-    Attributes:
-        text: The Coder's raw completion.
-        code: The extracted code, or None.
-        png: The picture as PNG bytes (lossless, RGB), or None. Base64 in JSONL.
-        failure: Set exactly when ``png`` is None.
-        flags: What rendering dropped or normalised.
-        answers: The Solver's raw completions by question.
-        reward: Reward of the code.
-        votes: By question: winner, consistency, valid, total.
-        solver_rewards: By question, one reward an answer.
-        solvability: Share of easy answers equal to the proposed one.
-        difficulty: min(c, 1 - c) of the hard vote.
-    """
-
-    text: str
-    code: str | None
-    png: bytes | None
-    failure: FailureRecord | None
-    flags: list[str]
-    answers: dict[str, list[str]]
-    reward: RewardRecord
-    votes: dict[str, dict[str, Any]]
-    solver_rewards: dict[str, list[RewardRecord]]
-    solvability: float
-    difficulty: float
+__all__ = [
+    "SCHEMA",
+    "CodeRecord",
+    "EpisodeRecord",
+    "FailureRecord",
+    "RewardRecord",
+    "UnfinishedFile",
+    "VoteRecord",
+    "batch_to_records",
+    "convert",
+    "episode_to_record",
+    "image_to_png",
+    "png_to_image",
+    "read_records",
+    "record_files",
+    "write_records",
+]
 
 
-class EpisodeRecord(TypedDict):
-    """One finished episode; a line of a JSONL file.
-
-    Attributes:
-        schema: :data:`SCHEMA` at the time of writing.
-        id: Episode id.
-        topic: The Proposer's topic.
-        proposal_text: The Proposer's raw completion, "" if the proposal was given.
-        proposal: The six fields of the parsed proposal, or None.
-        failure: Why there is no proposal; set exactly when ``proposal`` is None.
-        reward: The Proposer's reward, scored together with the episodes of its
-            batch or window.
-        codes: One entry a code, in sampling order.
-    """
-
-    schema: int
-    id: str
-    topic: str
-    proposal_text: str
-    proposal: dict[str, str] | None
-    failure: FailureRecord | None
-    reward: RewardRecord
-    codes: list[CodeRecord]
-
-
-def episode_to_record(outcome: EpisodeOutcome, rewards: EpisodeRewards) -> EpisodeRecord:
+def episode_to_record(
+    outcome: EpisodeOutcome,
+    rewards: EpisodeRewards,
+    *,
+    seed: int | None = None,
+    config: EpisodeConfig | None = None,
+    design: RewardDesign | None = None,
+    renderer: Renderer | None = None,
+    batch: str | None = None,
+    population: int = 1,
+    memory: Sequence[Sequence[str]] = (),
+) -> EpisodeRecord:
     """A finished episode and its rewards as a record of plain data.
+
+    What is left out is recorded as not known: a replay then has to be told the design,
+    and takes the picture size from the pictures.
 
     Args:
         outcome: The finished episode.
         rewards: Its rewards, with one entry for every code.
+        seed: The episode's seed, a signed 64-bit number.
+        config: The episode's shape; read off the outcome if it is not given.
+        design: What scored it.
+        renderer: What drew it.
+        batch: Name of the batch that it was scored with.
+        population: Number of episodes that it was scored with, itself included.
+        memory: Captions of earlier steps that it was scored with, oldest first.
 
     Returns:
         The record; ``png`` holds bytes.
 
     Raises:
-        UserError: If the rewards belong to another number of codes.
+        UserError: If the rewards belong to another number of codes, the seed is too
+            large, or ``population`` is below one.
     """
     if len(outcome.codes) != len(rewards.codes):
         raise UserError(
             f"episode {outcome.id!r} has {len(outcome.codes)} codes, but the rewards are for "
             f"{len(rewards.codes)}; pass the rewards of the same episode."
         )
+    if seed is not None and not -(2**63) <= seed < 2**63:
+        raise UserError(f"the seed of a record must fit into 64 bits, got {seed}.")
+    if population < 1:
+        raise UserError(f"population counts the episode itself, so it is at least 1: {population}.")
     codes: list[CodeRecord] = []
     for code, reward in zip(outcome.codes, rewards.codes, strict=True):
-        image = code.drawing.image
+        image, failure = code.drawing.image, code.drawing.failure
         codes.append(
             {
                 "text": code.text,
                 "code": code.code,
                 "png": None if image is None else image_to_png(image),
-                "failure": cast("FailureRecord | None", failure_info(code.drawing.failure)),
+                "failure": None if failure is None else cast("FailureRecord", asdict(failure)),
                 "flags": list(code.drawing.flags),
                 "answers": {name: list(texts) for name, texts in code.answers.items()},
                 "reward": _reward(reward.coder),
-                "votes": {name: vote_info(vote) for name, vote in reward.votes.items()},
+                "votes": {
+                    name: {
+                        "winner": vote.winner,
+                        "consistency": float(vote.consistency),
+                        "valid": vote.valid,
+                        "total": vote.total,
+                    }
+                    for name, vote in reward.votes.items()
+                },
                 "solver_rewards": {
                     name: [_reward(each) for each in turns] for name, turns in reward.solver.items()
                 },
@@ -145,54 +145,69 @@ def episode_to_record(outcome: EpisodeOutcome, rewards: EpisodeRewards) -> Episo
     return {
         "schema": SCHEMA,
         "id": outcome.id,
+        "seed": seed,
+        "batch": batch,
+        "population": population,
+        "memory": [list(step) for step in memory],
+        "config": _config(config) if config is not None else _apparent_config(outcome),
+        "design": None if design is None else _design(design),
+        "render": None if renderer is None else _render(renderer),
+        "versions": dict(_versions()),
         "topic": outcome.topic,
         "proposal_text": outcome.proposal_text,
-        "proposal": asdict(outcome.proposal) if parsed else None,
+        "proposal": cast("ProposalRecord", asdict(outcome.proposal)) if parsed else None,
         "failure": None if parsed else cast("FailureRecord", asdict(outcome.proposal)),
+        "caption_answers": _caption_answers(outcome),
         "reward": _reward(rewards.proposer),
         "codes": codes,
     }
 
 
-def write_records(path: str | Path, records: Iterable[EpisodeRecord]) -> int:
-    """Append records to a JSONL file, one a line, and create it if needed.
+def batch_to_records(
+    episodes: Sequence[Episode],
+    rewards: Sequence[EpisodeRewards],
+    *,
+    design: RewardDesign,
+    renderer: Renderer | None = None,
+    memory: Sequence[Sequence[str]] = (),
+) -> list[EpisodeRecord]:
+    """Episodes that were scored together as records that can be replayed together.
+
+    The batch is named after its first episode, since episode ids are unique in a run.
 
     Args:
-        path: The file; its folder must exist.
-        records: Records as :func:`episode_to_record` makes them.
+        episodes: Finished episodes, in the order in which they were scored.
+        rewards: Their rewards.
+        design: What scored them.
+        renderer: What drew them.
+        memory: What ``design.score`` was given as ``memory``; the part of it that the
+            design looks at is recorded, once.
 
     Returns:
-        Number of records written.
-    """
-    count = 0
-    # ASCII-only JSON keeps lone surrogates, which UTF-8 cannot hold.
-    with open(path, "a", encoding="ascii") as file:
-        for record in records:
-            file.write(json.dumps(record, default=_encode_bytes) + "\n")
-            count += 1
-    return count
-
-
-def read_records(path: str | Path) -> Iterator[EpisodeRecord]:
-    """Read a JSONL file of records, one by one.
-
-    Args:
-        path: A file of :func:`write_records`.
-
-    Yields:
-        Records equal to those that were written.
+        One record an episode; write them to one file, in this order.
 
     Raises:
-        UserError: If the file is missing, a line is damaged, or it was written
-            under another schema; the message names file and line.
+        UserError: If the numbers of episodes and rewards differ, or an episode is not
+            finished.
     """
-    try:
-        file = open(path, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read episode records from {path}: {error.strerror}.") from error
-    with file:
-        for number, line in enumerate(file, start=1):
-            yield _read_line(line, f"{path}, line {number}")
+    if len(episodes) != len(rewards):
+        raise UserError(f"{len(episodes)} episodes came with {len(rewards)} rewards.")
+    steps = design.constants.memory_steps
+    seen = memory[-steps:] if steps else ()
+    return [
+        episode_to_record(
+            episode.outcome(),
+            scored,
+            seed=episode.seed,
+            config=episode.config,
+            design=design,
+            renderer=renderer,
+            batch=episodes[0].id,
+            population=len(episodes),
+            memory=() if index else seen,
+        )
+        for index, (episode, scored) in enumerate(zip(episodes, rewards, strict=True))
+    ]
 
 
 def image_to_png(image: Image) -> bytes:
@@ -203,98 +218,15 @@ def image_to_png(image: Image) -> bytes:
 
 
 def png_to_image(png: bytes) -> Image:
-    """The image of :func:`image_to_png`, uint8 of shape (H, W, 3)."""
-    return np.asarray(PillowImage.open(io.BytesIO(png)).convert("RGB"))
-
-
-def replay(
-    record: EpisodeRecord, renderer: Renderer, design: RewardDesign
-) -> tuple[EpisodeOutcome, EpisodeRewards]:
-    """Run one recorded episode again, scored on its own.
-
-    Args:
-        record: The episode.
-        renderer: Draws its codes; give it the size of the recorded pictures.
-        design: Scores it.
-
-    Returns:
-        The outcome and rewards that the recorded texts lead to now. Terms that
-        compare proposals see this one only; :func:`replay_all` scores a batch.
+    """The image of :func:`image_to_png`, uint8 of shape (H, W, 3).
 
     Raises:
-        UserError: If a proposal parses or a code renders now and did not then, or the
-            other way round.
+        UserError: If the bytes are no whole PNG file.
     """
-    return replay_all([record], renderer, design)[0]
-
-
-def replay_all(
-    records: Sequence[EpisodeRecord], renderer: Renderer, design: RewardDesign
-) -> list[tuple[EpisodeOutcome, EpisodeRewards]]:
-    """Run recorded episodes again and score them together.
-
-    Args:
-        records: The population, in the order in which it was scored: a batch, or
-            an environment's window with the episode of interest last.
-        renderer: Draws the codes; give it the size of the recorded pictures.
-        design: Scores the population.
-
-    Returns:
-        For every record its outcome and rewards.
-
-    Raises:
-        UserError: If a proposal parses or a code renders now and did not then, or the
-            other way round.
-    """
-    outcomes = [_replay_outcome(record, renderer) for record in records]
-    return list(zip(outcomes, design.score(outcomes), strict=True))
-
-
-def _replay_outcome(record: EpisodeRecord, renderer: Renderer) -> EpisodeOutcome:
-    # A given proposal has no text, so there is nothing of the Proposer to replay.
-    given = record["proposal"] is not None and not record["proposal_text"]
-    episode = Episode(
-        record["id"],
-        record["topic"],
-        seed=0,
-        config=_config_of(record),
-        proposal=Proposal(**record["proposal"]) if given and record["proposal"] else None,
-    )
-    if not given:
-        episode.submit(f"{record['id']}/proposer", [Completion(record["proposal_text"])])
-    if isinstance(episode.proposal, Proposal) != (record["proposal"] is not None):
-        now = "parses" if isinstance(episode.proposal, Proposal) else "does not parse"
-        raise UserError(
-            f"replay of episode {record['id']!r}: the proposal {now} now, but the record says "
-            "otherwise; replay with the version of the recording."
-        )
-    if not episode.finished:
-        texts = [Completion(code["text"]) for code in record["codes"]]
-        episode.submit(f"{record['id']}/coder", texts)
-    jobs = episode.pending_renders()
-    for job, drawing in zip(jobs, renderer.render(jobs), strict=True):
-        episode.draw(job.id, drawing)
-    for index, ((_, drawing), code) in enumerate(zip(episode.codes, record["codes"], strict=True)):
-        if drawing is None or drawing.ok != (code["png"] is not None):
-            now = "renders" if drawing is not None and drawing.ok else "does not render"
-            raise UserError(
-                f"replay of episode {record['id']!r}: code {index} {now} now, but the record says "
-                "otherwise; replay with the backend and the limits of the recording."
-            )
-        for question, answers in code["answers"].items():
-            request_id = f"{record['id']}/solver/{index}/{question}"
-            episode.submit(request_id, [Completion(text) for text in answers])
-    return episode.outcome()
-
-
-def _config_of(record: EpisodeRecord) -> EpisodeConfig:
-    codes = max(1, len(record["codes"]))
-    for code in record["codes"]:
-        if code["answers"]:
-            questions = tuple(cast("Question", question) for question in code["answers"])
-            answers = len(code["answers"][questions[0]])
-            return EpisodeConfig(codes=codes, answers=answers, questions=questions)
-    return EpisodeConfig(codes=codes)
+    try:
+        return np.asarray(PillowImage.open(io.BytesIO(png), formats=["png"]).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"expected PNG bytes of a whole picture, but {error}.") from error
 
 
 def _reward(reward: TurnReward) -> RewardRecord:
@@ -304,34 +236,69 @@ def _reward(reward: TurnReward) -> RewardRecord:
     }
 
 
-def _encode_bytes(value: object) -> str:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    raise UserError(f"a record holds plain data and PNG bytes, got {type(value).__name__}.")
+def _caption_answers(outcome: EpisodeOutcome) -> dict[str, list[str]]:
+    answers = vars(outcome).get("caption_answers", {})
+    return {name: list(texts) for name, texts in answers.items()}
 
 
-def _read_line(line: str, where: str) -> EpisodeRecord:
+def _config(config: EpisodeConfig) -> ConfigRecord:
+    return {
+        "codes": config.codes,
+        "answers": config.answers,
+        "questions": list(config.questions),
+        "prompts": get_prompts(config.prompts).name,
+    }
+
+
+def _apparent_config(outcome: EpisodeOutcome) -> ConfigRecord:
+    asked = next((code.answers for code in outcome.codes if code.answers), {})
+    counts = [len(texts) for texts in asked.values()]
+    shape = EpisodeConfig()
+    return {
+        "codes": len(outcome.codes) or shape.codes,
+        "answers": counts[0] if counts else shape.answers,
+        "questions": list(asked) or list(shape.questions),
+        "prompts": "",
+    }
+
+
+def _design(design: RewardDesign) -> DesignRecord:
+    """The registered design of the same name, and how this one differs from it."""
+    base = DESIGNS.get(design.name)
+    if base is None:
+        return {"name": design.name, "overrides": None}
+    overrides: dict[str, Scalar] = {
+        item.name: getattr(design.constants, item.name)
+        for item in fields(Constants)
+        if getattr(design.constants, item.name) != getattr(base.constants, item.name)
+    }
+    for role in ROLES:
+        before = getattr(base, role)
+        for term, weight in getattr(design, role).items():
+            if term not in before or before[term] != weight:
+                overrides[f"{role}.{term}"] = weight
+    made = base.with_overrides(**overrides) if overrides else base
+    return {"name": design.name, "overrides": overrides if made == design else None}
+
+
+def _render(renderer: Renderer) -> RenderRecord:
+    usual = asdict(RenderLimits())
+    limits = asdict(renderer.limits)
+    return {
+        "size": renderer.size,
+        "backend": renderer.backend,
+        "limits": {name: value for name, value in limits.items() if value != usual[name]},
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = {"mmzero-env": __version__, "cairosvg": metadata.version("cairosvg")}
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: expected one JSON object, but {error}.") from error
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if schema != SCHEMA:
-        raise UserError(
-            f"{where}: expected an episode record of schema {SCHEMA}, got schema {schema!r}."
-        )
-    missing = EpisodeRecord.__required_keys__ - record.keys()
-    codes = record.get("codes", [])
-    if not isinstance(codes, list) or not all(isinstance(code, dict) for code in codes):
-        raise UserError(f"{where}: 'codes' must be a list of objects, got {codes!r:.100}.")
-    for code in codes:
-        missing |= CodeRecord.__required_keys__ - code.keys()
-    if missing:
-        raise UserError(f"{where}: the record lacks {', '.join(sorted(missing))}.")
-    for code in record["codes"]:
-        if code["png"] is not None:
-            try:
-                code["png"] = base64.b64decode(code["png"], validate=True)
-            except (binascii.Error, TypeError, ValueError) as error:
-                raise UserError(f"{where}: 'png' is not base64: {error}.") from error
-    return cast("EpisodeRecord", record)
+        # cairocffi loads libcairo when it is imported; other backends do without it.
+        import cairocffi
+
+        found["cairo"] = cairocffi.cairo_version_string()
+    except OSError:
+        pass
+    return found

@@ -1,9 +1,9 @@
-"""The command line: ``mmzero evolve``, ``mmzero eval`` and ``mmzero report``.
+"""The command line: ``mmzero evolve``, ``eval``, ``report`` and ``replay``.
 
-Exit codes: 0 done, 1 a failure of ours (finished stages are saved), 2 a
-mistake in what was asked, 130 stopped by Ctrl-C. Results go to standard output,
-progress and errors to standard error. Heavy imports happen inside the commands,
-so that ``mmzero --help`` is quick and ``mmzero report`` needs no torch.
+Exit codes: 0 done, 1 a failure of ours (finished stages are saved) or a replay that
+came out different, 2 a mistake in what was asked, 130 stopped by Ctrl-C. Results go to
+standard output, progress and errors to standard error. Heavy imports happen inside the
+commands, so that ``mmzero --help`` is quick and ``mmzero report`` needs no torch.
 """
 
 from __future__ import annotations
@@ -121,6 +121,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.add_argument("run", type=Path, metavar="RUN_DIR", help="a run directory")
     report.set_defaults(command=_report)
+
+    replay = commands.add_parser(
+        "replay",
+        help="render and score recorded episodes again",
+        description="Play recorded episodes again and compare pictures, votes and rewards, bit "
+        "for bit. Exit code 0: all identical; 1: some differ.",
+        epilog="example: mmzero replay runs/nano-cpu --workers 2",
+    )
+    replay.add_argument(
+        "path", type=Path, metavar="PATH", help=".jsonl or .parquet, a folder of them, or a run"
+    )
+    replay.add_argument("--design", metavar="NAME", help="score by this design, not the recorded")
+    replay.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that draw (default: 1)"
+    )
+    replay.set_defaults(command=_replay)
     return parser
 
 
@@ -292,6 +308,14 @@ def _report(args: argparse.Namespace) -> int:
         print(f"note: {sentence}", file=sys.stderr)
     print(f"report: {path}")
     return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    """``mmzero replay``."""
+    _check_system()
+    from trainers import replay
+
+    return replay.run(args.path, args.design, args.workers)
 
 
 def _print_table(title: str, probe: Probe) -> None:

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmzero_env.episode import Episode
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import EpisodeRewards, Role
-from mmzero_env.record import episode_to_record, write_records
+from mmzero_env.record import batch_to_records, write_records
+from mmzero_env.rendering import Renderer
+from mmzero_env.rewards import RewardDesign
 from trainers.grpo_settings import StepMetrics
 from trainers.progress import Progress
-from trainers.rollout import Rollout
+from trainers.rollout import JobRenderer
 
 
 class RunLog:
@@ -115,16 +118,24 @@ class RunLog:
         self,
         iteration: int,
         stage: Role,
-        rollouts: Sequence[Rollout],
+        episodes: Sequence[Episode],
         rewards: Sequence[EpisodeRewards],
+        design: RewardDesign,
+        renderer: JobRenderer,
     ) -> None:
-        """Append finished episodes to ``episodes/iter-I-STAGE.jsonl``."""
+        """Append a batch of finished episodes to ``episodes/iter-I-STAGE.jsonl``.
+
+        Args:
+            iteration: Number of the iteration.
+            stage: The role that is trained.
+            episodes: Episodes that were scored together.
+            rewards: Their rewards.
+            design: What scored them.
+            renderer: What drew them.
+        """
         path = self.folder / "episodes" / f"iter-{iteration}-{stage}.jsonl"
-        records = [
-            episode_to_record(rollout.outcome, scored)
-            for rollout, scored in zip(rollouts, rewards, strict=True)
-        ]
-        write_records(path, records)
+        known = renderer if isinstance(renderer, Renderer) else None
+        write_records(path, batch_to_records(episodes, rewards, design=design, renderer=known))
 
 
 def write_atomically(path: Path, text: str) -> None:

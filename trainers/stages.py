@@ -250,7 +250,7 @@ def _silver(rows: Sequence[LabelledQuestion]) -> float | None:
 def _play(stage: Stage, episodes: Sequence[Episode]) -> tuple[list[Rollout], list[EpisodeRewards]]:
     rollouts = collect(episodes, stage.policies, stage.renderer)
     rewards = stage.design.score([rollout.outcome for rollout in rollouts])
-    stage.log.episodes(stage.iteration, stage.role, rollouts, rewards)
+    stage.log.episodes(stage.iteration, stage.role, episodes, rewards, stage.design, stage.renderer)
     return rollouts, rewards
 
 

@@ -14,17 +14,24 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image as PillowImage
 
-from mmzero_env.errors import UserError
 from mmzero_env.protocol import QUESTIONS, ROLES
-from mmzero_env.record import CodeRecord, EpisodeRecord, RewardRecord, read_records
+from mmzero_env.record import (
+    CodeRecord,
+    EpisodeRecord,
+    RewardRecord,
+    UnfinishedFile,
+    png_to_image,
+    read_records,
+)
 
 THUMBNAIL = 320
 """Longest side of a picture in the report, in pixels."""
 
-_FILE = re.compile(r"iter-(\d+)-([a-z_]+)\.jsonl")
+_FILE = re.compile(r"iter-(\d+)-([a-z_]+)\.(?:jsonl|parquet)")
 
 
 @dataclass(frozen=True)
@@ -152,26 +159,25 @@ def collect(folder: Path, per_stage: int) -> Gallery:
         UserError: If a file is damaged (a cut-off last line is not damage).
     """
     files = sorted(_files(folder), key=lambda f: (f[0], _stage_place(f[1])))
-    groups, missing = [], []
+    groups: list[Group] = []
+    missing: list[str] = []
     counts: dict[int, Counter[tuple[str, str]]] = {}
     chances: dict[int, Counter[str]] = {}
     for iteration, stage, path in files:
         ranking = []
         tried = chances.setdefault(iteration, Counter())
         failed = counts.setdefault(iteration, Counter())
-        for place, record in enumerate(_stream(path)):
+        for place, record in enumerate(_stream(path, missing)):
             ranking.append((stage_reward(record, stage), place))
             tried["proposal"] += bool(record["proposal_text"])
             tried["code"] += len(record["codes"])
             for failure in (record["failure"], *(code["failure"] for code in record["codes"])):
                 if failure is not None:
                     failed[failure["stage"], failure["reason"]] += 1
-        if _cut_off(path):
-            missing.append(f"The last line of episodes/{path.name} is cut off and was left out.")
         chosen = spread(ranking, per_stage)
         shown = {
             place: _episode(record)
-            for place, record in enumerate(_stream(path))
+            for place, record in enumerate(_stream(path, []))
             if place in set(chosen)
         }
         if shown:
@@ -213,7 +219,9 @@ def _files(folder: Path) -> Iterator[tuple[int, str, Path]]:
     if folder.is_dir():
         for path in folder.iterdir():
             match = _FILE.fullmatch(path.name)
-            if match:
+            # A file that was converted and kept holds the same episodes twice.
+            twin = path.suffix == ".parquet" and path.with_suffix(".jsonl").exists()
+            if match and not twin:
                 yield int(match[1]), match[2], path
 
 
@@ -221,30 +229,12 @@ def _stage_place(stage: str) -> tuple[int, str]:
     return (ROLES.index(stage) if stage in ROLES else len(ROLES), stage)
 
 
-def _cut_off(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, io.SEEK_END) == 0:
-            return False
-        file.seek(-1, io.SEEK_END)
-        return file.read(1) != b"\n"
-
-
-def _stream(path: Path) -> Iterator[EpisodeRecord]:
-    """The records of a file up to an unfinished last line."""
-    total = sum(1 for _ in path.open("rb")) if _cut_off(path) else -1
-    records = read_records(path)
-    number = 0
-    while True:
-        number += 1
-        try:
-            record = next(records)
-        except StopIteration:
-            return
-        except UserError:
-            if number == total:
-                return
-            raise
-        yield record
+def _stream(path: Path, missing: list[str]) -> Iterator[EpisodeRecord]:
+    """The records of a file; an unfinished last line is left out and noted."""
+    try:
+        yield from read_records(path)
+    except UnfinishedFile:
+        missing.append(f"The last line of episodes/{path.name} is cut off and was left out.")
 
 
 def _failures(
@@ -273,7 +263,7 @@ def _failures(
 
 
 def _episode(record: EpisodeRecord) -> ShownEpisode:
-    proposal = record["proposal"] or {}
+    proposal = cast("dict[str, str]", record["proposal"] or {})
     asked = tuple(
         Asked(level, proposal[f"{level}_question"], proposal[f"{level}_answer"])
         for level in QUESTIONS
@@ -318,7 +308,7 @@ def _code(code: CodeRecord) -> ShownCode:
 
 def thumbnail(png: bytes) -> str:
     """A picture as a data URI, no side longer than :data:`THUMBNAIL` pixels."""
-    image = PillowImage.open(io.BytesIO(png)).convert("RGB")
+    image = PillowImage.fromarray(png_to_image(png))
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     image.save(buffer, format="webp", quality=82)
