@@ -125,7 +125,7 @@ SOLVER_TERMS: dict[str, SolverTerm] = {
     "agreement": _soft_agreement,
 }
 
-TERMS: Mapping[Role, dict[str, Any]] = {
+TERMS: Mapping[str, dict[str, Any]] = {
     "proposer": PROPOSER_TERMS,
     "coder": CODER_TERMS,
     "solver": SOLVER_TERMS,

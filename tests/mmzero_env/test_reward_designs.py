@@ -308,7 +308,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "rewards.md"
 @pytest.fixture
 def no_new_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     for role, known in roles.TERMS.items():
-        monkeypatch.setitem(roles.TERMS, role, dict(known))  # ty: ignore[invalid-argument-type]
+        monkeypatch.setitem(roles.TERMS, role, dict(known))
     monkeypatch.setattr(roles, "PROPOSER_TERMS", roles.TERMS["proposer"])
     monkeypatch.setattr(design_module, "PROPOSER_TERMS", roles.TERMS["proposer"])
 
