@@ -26,9 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 import agents
+from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.protocol import ROLES, Drawing, RenderJob, Request, Response, Role
 from mmzero_env.rendering import Renderer
-from mmzero_env.rewards import get_design
 from trainers import config as configs
 from trainers import stages
 from trainers.learner import Learner
@@ -114,7 +114,8 @@ def measure(role: Role, steps: int, folder: Path) -> dict[str, float]:
                 config=config,
                 policies=policies,
                 renderer=TimedRenderer(renderer, clock),
-                design=get_design(config.reward_design),
+                design=config.design(),
+                memory=CaptionMemory(),
                 log=Log(folder, SilentProgress()),
                 note=lambda text: None,
             )

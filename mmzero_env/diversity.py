@@ -10,13 +10,14 @@ Two things make it fast and keep it exact:
   an inner product of 0/1 vectors indexed by (n-gram, k): one sparse product.
 * Average linkage never joins two clusters below the threshold unless some pair
   across them is below it. Clusters therefore lie inside the connected components of
-  the graph of close pairs, and only those components need a dense matrix. Below a
-  distance of 0.437 a pair must share a 4-gram, so only such pairs are scored. This
-  second path is taken above :data:`DENSE_TEXTS` texts; it may break exact ties
-  between merge heights differently.
+  the graph of close pairs, and only those components need all their distances. A
+  pair without a common 4-gram is close only if its hypothesis is very short, so most
+  pairs are never scored. This second path is taken above :data:`DENSE_TEXTS` texts;
+  it may break exact ties between merge heights differently.
 
-Memory: 8 bytes a pair up to :data:`DENSE_TEXTS` texts; above, a block of
-:data:`BLOCK` rows against all texts plus the dense matrix of the largest component.
+Memory: 8 bytes a pair (twice, while it is linked) up to :data:`DENSE_TEXTS` texts;
+above, a block of :data:`BLOCK` rows against all texts, plus the pairs of the largest
+component.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
 
 from mmzero_env.errors import UserError
 
@@ -46,8 +46,9 @@ DENSE_TEXTS = 2_048
 
 BLOCK = 256
 PAIRS_AT_ONCE = 1 << 16
-# Largest BLEU of a pair without a common 4-gram: 0.1 matches of 1, all else perfect.
-_BEST_WITHOUT_MATCH = SMOOTHING ** (1 / ORDER)
+
+MAX_TOKENS = 4_096
+"""Tokens of a text that are compared; the published runs write no longer texts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +79,29 @@ def distances(texts: Sequence[str]) -> NDArray[np.float64]:
     matrix = np.zeros((size, size))
     for start in range(0, size, BLOCK):
         stop = min(start + BLOCK, size)
-        columns = np.arange(size)
-        matches = np.stack([np.asarray((m[start:stop] @ m.T).todense()) for m in grams.rows])
-        lengths = grams.lengths
-        scores = _bleu(matches, lengths[start:stop, None], lengths[None, columns])
-        later = columns[None, :] > np.arange(start, stop)[:, None]
-        matrix[start:stop][later] = 1 - scores[later]
+        scores = _scores(grams, slice(start, stop), slice(start, size))
+        later = np.triu(np.ones(scores.shape, dtype=bool), k=1)
+        matrix[start:stop, start:][later] = 1 - scores[later]
     return matrix + matrix.T
+
+
+def similarities(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+    """BLEU of every hypothesis against every reference.
+
+    Args:
+        hypotheses: ``n`` texts.
+        references: ``m`` texts.
+
+    Returns:
+        Shape (n, m), each in [0, 1].
+    """
+    count, total = len(hypotheses), len(hypotheses) + len(references)
+    grams = _grams([*hypotheses, *references])
+    blocks = [
+        _scores(grams, slice(start, min(start + BLOCK, count)), slice(count, total))
+        for start in range(0, count, BLOCK)
+    ]
+    return np.concatenate([np.zeros((0, len(references))), *blocks])
 
 
 def clusters(texts: Sequence[str], threshold: float = THRESHOLD) -> NDArray[np.int64]:
@@ -104,13 +121,13 @@ def clusters(texts: Sequence[str], threshold: float = THRESHOLD) -> NDArray[np.i
         raise UserError(f"expected a clustering threshold in (0, 1], got {threshold!r}")
     if len(texts) < 2:
         return np.zeros(len(texts), dtype=np.int64)
-    if len(texts) <= DENSE_TEXTS or 1 - threshold <= _BEST_WITHOUT_MATCH:
-        return _first_appearance(_linked(distances(texts), threshold))
+    if len(texts) <= DENSE_TEXTS:
+        return _first_appearance(_linked(texts, threshold))
     return _first_appearance(_linked_by_component(texts, threshold))
 
 
 def _linked_by_component(texts: Sequence[str], threshold: float) -> NDArray[np.int64]:
-    """Average linkage without the full matrix; needs 1 - threshold > 0.563."""
+    """Average linkage component by component of the graph of close pairs."""
     size = len(texts)
     pairs = list(_close_pairs(_grams(texts), threshold))
     none = np.zeros(0, dtype=np.int64)
@@ -123,8 +140,7 @@ def _linked_by_component(texts: Sequence[str], threshold: float) -> NDArray[np.i
     bounds = np.flatnonzero(np.diff(component[order])) + 1
     for members in np.split(order, bounds):
         if len(members) > 2:
-            within = distances([texts[i] for i in members])
-            labels[members] += _linked(within, threshold)
+            labels[members] += _linked([texts[i] for i in members], threshold)
     return labels
 
 
@@ -147,11 +163,21 @@ def shares(texts: Sequence[str], threshold: float = THRESHOLD) -> NDArray[np.flo
 
 def similarity(hypothesis: str, reference: str) -> float:
     """Smoothed sentence BLEU-4 of one text against another, in [0, 1]."""
-    return float(1 - distances([hypothesis, reference])[0, 1])
+    return float(similarities([hypothesis], [reference])[0, 0])
 
 
-def _linked(matrix: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
-    tree = linkage(squareform(matrix, checks=False), method="average")
+def _linked(texts: Sequence[str], threshold: float) -> NDArray[np.int64]:
+    grams = _grams(texts)
+    size = len(texts)
+    pairs = np.empty(size * (size - 1) // 2)
+    at = 0
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        scores = _scores(grams, slice(start, stop), slice(start, size))
+        later = 1 - scores[np.triu(np.ones(scores.shape, dtype=bool), k=1)]
+        pairs[at : at + len(later)] = later
+        at += len(later)
+    tree = linkage(pairs, method="average")
     # Merges at exactly the threshold do not happen.
     return fcluster(tree, math.nextafter(threshold, 0), criterion="distance").astype(np.int64)
 
@@ -159,6 +185,12 @@ def _linked(matrix: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
 def _first_appearance(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
+
+
+def _scores(grams: _Grams, rows: slice, columns: slice) -> NDArray[np.float64]:
+    """BLEU of the texts of ``rows`` as hypotheses against those of ``columns``."""
+    matches = np.stack([(m[rows] @ m[columns].T).toarray() for m in grams.rows])
+    return _bleu(matches, grams.lengths[rows, None], grams.lengths[None, columns])
 
 
 def _bleu(
@@ -179,22 +211,30 @@ def _close_pairs(
     grams: _Grams, threshold: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Index pairs (i, j), i < j, closer than the threshold, block by block."""
-    last = grams.rows[-1]
-    for start in range(0, len(grams.lengths), BLOCK):
+    lengths = grams.lengths
+    best = (SMOOTHING / np.maximum(lengths - ORDER + 1, 1)) ** (1 / ORDER)
+    # Hypotheses so short that one match missing altogether does not set them apart.
+    short = best > 1 - threshold - 1e-9
+    words, last = grams.rows[0], grams.rows[-1]
+    for start in range(0, len(lengths), BLOCK):
         common = (last[start : start + BLOCK] @ last.T).tocoo()
         left, right = common.row.astype(np.int64) + start, common.col.astype(np.int64)
         # A 4-gram precision below (1 - threshold)^4 cannot be made up elsewhere.
-        needed = (1 - threshold) ** ORDER * np.maximum(grams.lengths[left] - ORDER + 1, 1)
-        keep = (left < right) & (common.data >= needed - 1e-6)
-        left, right, shared = left[keep], right[keep], common.data[keep]
+        needed = (1 - threshold) ** ORDER * np.maximum(lengths[left] - ORDER + 1, 1)
+        keep = (left < right) & (common.data >= needed - 1e-6) & ~short[left]
+        left, right = left[keep], right[keep]
+        chosen = start + np.flatnonzero(short[start : start + BLOCK])
+        if len(chosen):
+            common = (words[chosen] @ words.T).tocoo()
+            at, other = chosen[common.row], common.col.astype(np.int64)
+            left = np.concatenate([left, at[at < other]])
+            right = np.concatenate([right, other[at < other]])
         for at in range(0, len(left), PAIRS_AT_ONCE):
-            some = slice(at, at + PAIRS_AT_ONCE)
-            i, j = left[some], right[some]
+            i, j = left[at : at + PAIRS_AT_ONCE], right[at : at + PAIRS_AT_ONCE]
             matches = np.stack(
-                [np.asarray(m[i].multiply(m[j]).sum(axis=1)).ravel() for m in grams.rows[:-1]]
-                + [shared[some]]
+                [np.asarray(m[i].multiply(m[j]).sum(axis=1)).ravel() for m in grams.rows]
             )
-            close = 1 - _bleu(matches, grams.lengths[i], grams.lengths[j]) < threshold
+            close = 1 - _bleu(matches, lengths[i], lengths[j]) < threshold
             yield i[close], j[close]
 
 
@@ -203,7 +243,7 @@ def _grams(texts: Sequence[str]) -> _Grams:
     ids: list[int] = []
     counts: list[int] = []
     for text in texts:
-        tokens = text.split()
+        tokens = text.split(None, MAX_TOKENS)[:MAX_TOKENS]
         counts.append(len(tokens))
         ids.extend(vocabulary.setdefault(token, len(vocabulary)) for token in tokens)
     lengths = np.array(counts, dtype=np.int64)

@@ -3,6 +3,10 @@
     topic -> Proposer -> N codes of the Coder -> N renders -> K answers to each
     question about each picture
 
+and, if the reward design labels by the caption, beside the Coder
+
+    caption -> answers to each question without any picture
+
 Whoever drives an episode asks for :meth:`Episode.open_requests` and
 :meth:`Episode.pending_renders`, and hands back completions and drawings in any
 order. What is handed back opens what depends on it. The episode itself samples
@@ -64,10 +68,14 @@ class EpisodeConfig:
         answers: Answers to each question about each picture (K; 5 there).
         questions: Questions that the Solver is asked, in this order.
         prompts: A prompt set or the name of one.
+        caption_answers: Answers to each question from the caption alone, once a
+            proposal; 0 asks none. :meth:`RewardDesign.caption_answers
+            <mmzero_env.rewards.RewardDesign.caption_answers>` tells how many a
+            design needs.
         sampling: How each role samples; a role that is left out gets the default.
 
     Raises:
-        UserError: If a count is below one, a question or role is unknown, or no
+        UserError: If a count is too small, a question or role is unknown, or no
             question is asked.
     """
 
@@ -75,14 +83,17 @@ class EpisodeConfig:
     answers: int = 5
     questions: tuple[Question, ...] = QUESTIONS
     prompts: str | PromptSet = "mm_zero"
+    caption_answers: int = 0
     sampling: Mapping[Role, Sampling] = field(default_factory=default_sampling)
 
     def __post_init__(self) -> None:
         """Check the values and complete the sampling settings."""
-        for name in ("codes", "answers"):
+        for name, least in (("codes", 1), ("answers", 1), ("caption_answers", 0)):
             count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise UserError(f"{name} must be a whole number of at least 1, got {count!r}.")
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise UserError(
+                    f"{name} must be a whole number of at least {least}, got {count!r}."
+                )
         questions = tuple(self.questions)
         for question in questions:
             if question not in QUESTIONS:
@@ -234,8 +245,13 @@ class Episode:
                 if ask is not None:
                     answers[question] = tuple(each.text for each in ask.completions)
             codes.append(CodeOutcome(code.text, code.code, code.drawing, answers))
+        captioned: dict[Question, tuple[str, ...]] = {}
+        for question in self.config.questions:
+            ask = self._asks.get(self._caption_id(question))
+            if ask is not None:
+                captioned[question] = tuple(each.text for each in ask.completions)
         return EpisodeOutcome(
-            self.id, self.topic, self._proposal_text, self._proposal, tuple(codes)
+            self.id, self.topic, self._proposal_text, self._proposal, tuple(codes), captioned
         )
 
     # Moving on -----------------------------------------------------------------
@@ -308,6 +324,9 @@ class Episode:
     def _solver_id(self, index: int, question: Question) -> str:
         return f"{self.id}/solver/{index}/{question}"
 
+    def _caption_id(self, question: Question) -> str:
+        return f"{self.id}/solver/caption/{question}"
+
     def _open(
         self, request_id: str, role: Role, prompt: str, n: int, image: Image | None = None
     ) -> None:
@@ -328,6 +347,13 @@ class Episode:
     def _open_coder(self, proposal: Proposal) -> None:
         prompt = self._prompts.coder(proposal)
         self._open(f"{self.id}/coder", "coder", prompt, n=self.config.codes)
+        if not self.config.caption_answers:
+            return
+        for question in self.config.questions:
+            prompt = self._prompts.solver_from_caption(
+                proposal.caption, proposal.question(question)
+            )
+            self._open(self._caption_id(question), "solver", prompt, n=self.config.caption_answers)
 
     def _open_solver(self, index: int, image: Image) -> None:
         assert isinstance(self._proposal, Proposal)  # a code exists only after a proposal

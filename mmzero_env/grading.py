@@ -53,6 +53,7 @@ _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
 # Inside a list only a group that starts with 0 is surely no element of its own.
 _THOUSANDS_IN_LIST = re.compile(r"([0-9]),(0[0-9]{2})(?![0-9])")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:e[+-]?[0-9]{1,3})?")
+_FRACTION = re.compile(r"-?[1-9][0-9]*+/[1-9][0-9]*+")
 _MIXED = re.compile(r"^([+-]?)\s*([0-9]+)\s+([0-9]+)\s*/\s*([0-9]+)$")
 _NAMED = re.compile(r"^[^\W\d]\w?\s*=([^=]*)$")
 _DASHED = re.compile(r"[0-9.]+(?:-[0-9.]+)+")
@@ -127,6 +128,12 @@ def _short_key(text: str) -> Key:
     return _key(text)
 
 
+def forget() -> None:
+    """Empties the caches of normal forms and verdicts; no verdict depends on them."""
+    _short_key.cache_clear()
+    _official_pair.cache_clear()
+
+
 def _official(a: str, b: str) -> bool:
     if len(a) + len(b) <= CACHED_CHARS:
         return _official_pair(min(a, b), max(a, b))
@@ -155,8 +162,8 @@ def _close(first: Key, second: Key, tolerance: float) -> bool:
 def _key(text: str) -> Key:
     if len(text) > MAX_CHARS:
         return ("words", " ".join(text.lower().split()))
-    plain = _DECIMAL.fullmatch(text)
-    if plain and len(text) <= 18:
+    # What most answers are needs no parsing.
+    if len(text) <= 18 and (_DECIMAL.fullmatch(text) or _FRACTION.fullmatch(text)):
         return ("number", Fraction(text))
     cleaned = _clean(text)
     if not cleaned and text.strip():

@@ -230,6 +230,8 @@ class EpisodeOutcome:
         proposal_text: Raw completion of the Proposer, "" if it was given.
         proposal: The parsed proposal or why it could not be parsed.
         codes: One entry a code, in sampling order; empty after a parse failure.
+        caption_answers: For each question, the Solver's raw completions when it read
+            the caption instead of seeing a picture; empty when it was not asked.
     """
 
     id: str
@@ -237,6 +239,7 @@ class EpisodeOutcome:
     proposal_text: str
     proposal: Proposal | Failure
     codes: tuple[CodeOutcome, ...] = ()
+    caption_answers: Mapping[Question, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -262,7 +265,12 @@ class CodeRewards:
         votes: The vote on each question that was asked.
         solver: Reward of each answer, by question, against the silver label.
         solvability: Share of easy answers equal to the proposed easy answer.
-        difficulty: min(c, 1 - c) of the hard vote.
+        difficulty: min(c, 1 - c) of the hard question, with c the consistency of its
+            entry in ``labels``.
+        labels: For each question that has a silver label, how the answers voted on
+            it: ``winner`` is the label, ``consistency`` the share of the valid
+            answers that equal it. The same as ``votes`` unless the design takes its
+            labels from elsewhere; empty when the picture is not used.
     """
 
     coder: TurnReward
@@ -270,11 +278,20 @@ class CodeRewards:
     solver: Mapping[Question, tuple[TurnReward, ...]] = field(default_factory=dict)
     solvability: float = 0.0
     difficulty: float = 0.0
+    labels: Mapping[Question, Vote] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EpisodeRewards:
-    """Rewards of every turn of one episode."""
+    """Rewards of every turn of one episode.
+
+    Attributes:
+        proposer: Reward of the proposal.
+        codes: One entry a code, in sampling order.
+        caption_votes: The vote on each question that was answered from the caption.
+            Those answers give labels and earn nothing themselves.
+    """
 
     proposer: TurnReward
     codes: tuple[CodeRewards, ...]
+    caption_votes: Mapping[Question, Vote] = field(default_factory=dict)

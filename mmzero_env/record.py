@@ -157,7 +157,7 @@ def episode_to_record(
         "proposal_text": outcome.proposal_text,
         "proposal": cast("ProposalRecord", asdict(outcome.proposal)) if parsed else None,
         "failure": None if parsed else cast("FailureRecord", asdict(outcome.proposal)),
-        "caption_answers": _caption_answers(outcome),
+        "caption_answers": {q: list(texts) for q, texts in outcome.caption_answers.items()},
         "reward": _reward(rewards.proposer),
         "codes": codes,
     }
@@ -234,11 +234,6 @@ def _reward(reward: TurnReward) -> RewardRecord:
         "value": float(reward.value),
         "terms": {name: float(value) for name, value in reward.terms.items()},
     }
-
-
-def _caption_answers(outcome: EpisodeOutcome) -> dict[str, list[str]]:
-    answers = vars(outcome).get("caption_answers", {})
-    return {name: list(texts) for name, texts in answers.items()}
 
 
 def _config(config: EpisodeConfig) -> ConfigRecord:

@@ -312,7 +312,7 @@ def _with_caption_answers(outcome: EpisodeOutcome, record: EpisodeRecord) -> Epi
     if not record["caption_answers"]:
         return outcome
     answers = {name: tuple(texts) for name, texts in record["caption_answers"].items()}
-    return replace(outcome, **cast("dict[str, Any]", {"caption_answers": answers}))
+    return replace(outcome, caption_answers=cast("dict[Question, tuple[str, ...]]", answers))
 
 
 def _ordered(record: EpisodeRecord, complete: bool) -> dict[str, Any]:

@@ -45,50 +45,86 @@ def majority(
     Raises:
         UserError: For an unknown mode or an impossible tolerance.
     """
-    check_grading(mode, tolerance)
-    sizes: dict[str, int] = {}
-    for answer in answers:
-        if answer is not None and is_valid(answer):
-            text = answer.strip()
-            sizes[text] = sizes.get(text, 0) + 1
-    if mode == "sane" and tolerance is None:
-        groups = _by_key(sizes)
-    else:
-        groups = _by_founder(sizes, mode, tolerance)
-    valid = sum(sizes.values())
+    spellings = _spellings(answers)
+    founders = _founders(spellings, mode, tolerance)
+    groups = _sizes(spellings, founders)
+    valid = sum(spellings.values())
     if not valid:
         return Vote("", 0.0, 0, len(answers))
     winner = max(groups, key=groups.__getitem__)
     return Vote(winner, groups[winner] / valid, valid, len(answers))
 
 
-def _by_key(sizes: dict[str, int]) -> dict[str, int]:
-    """Group sizes by founder when equal normal forms are the whole rule."""
-    if len(sizes) == 1:
-        return sizes
-    founders: dict[object, str] = {}
-    groups: dict[str, int] = {}
-    for text, count in sizes.items():
-        founder = founders.setdefault(answer_key(text), text)
-        groups[founder] = groups.get(founder, 0) + count
-    return groups
+def agreement(
+    answers: Sequence[str | None],
+    *,
+    mode: GradingMode = "sane",
+    tolerance: float | None = None,
+) -> tuple[float, ...]:
+    """How many of the valid answers each answer agrees with, itself included.
+
+    Args:
+        answers: As for :func:`majority`.
+        mode: As for :func:`majority`.
+        tolerance: As for :func:`majority`.
+
+    Returns:
+        For each answer the share of its group among the valid answers, in [0, 1];
+        0 for an answer that has no vote.
+
+    Raises:
+        UserError: As :func:`majority`.
+    """
+    spellings = _spellings(answers)
+    founders = _founders(spellings, mode, tolerance)
+    groups = _sizes(spellings, founders)
+    valid = sum(spellings.values())
+    return tuple(
+        groups[founders[answer.strip()]] / valid if answer is not None and is_valid(answer) else 0.0
+        for answer in answers
+    )
 
 
-def _by_founder(
-    sizes: dict[str, int], mode: GradingMode, tolerance: float | None
-) -> dict[str, int]:
-    """Group sizes by founder, comparing each new spelling with every founder."""
-    groups: dict[str, int] = {}
+def _spellings(answers: Sequence[str | None]) -> dict[str, int]:
+    """How often each spelling of a valid answer occurs, in arrival order."""
+    spellings: dict[str, int] = {}
+    for answer in answers:
+        if answer is not None and is_valid(answer):
+            text = answer.strip()
+            spellings[text] = spellings.get(text, 0) + 1
+    return spellings
+
+
+def _sizes(spellings: dict[str, int], founders: dict[str, str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for text, count in spellings.items():
+        founder = founders[text]
+        sizes[founder] = sizes.get(founder, 0) + count
+    return sizes
+
+
+def _founders(
+    spellings: dict[str, int], mode: GradingMode, tolerance: float | None
+) -> dict[str, str]:
+    """The founder of each spelling's group."""
+    check_grading(mode, tolerance)
+    if mode == "sane" and tolerance is None:
+        # Equal normal forms are the whole rule.
+        if len(spellings) == 1:
+            return {text: text for text in spellings}
+        first: dict[object, str] = {}
+        return {text: first.setdefault(answer_key(text), text) for text in spellings}
+    founders: dict[str, str] = {}
     prefixes: dict[str, str] = {}
-    for text, count in sizes.items():
+    for text in spellings:
         prefix = " ".join(text.lower().split())[:OFFICIAL_PREFIX]
-        for founder in groups:
+        for founder in prefixes:
             if (mode == "official" and prefixes[founder] == prefix) or equivalent(
                 text, founder, mode=mode, tolerance=tolerance
             ):
-                groups[founder] += count
+                founders[text] = founder
                 break
         else:
-            groups[text] = count
+            founders[text] = text
             prefixes[text] = prefix
-    return groups
+    return founders

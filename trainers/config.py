@@ -13,7 +13,8 @@ from mmzero_env.episode import EpisodeConfig
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import Role, Sampling
-from mmzero_env.rewards import get_design
+from mmzero_env.rewards import RewardDesign, get_design
+from mmzero_env.rewards.design_files import SUFFIX, read_settings
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -109,7 +110,10 @@ class RunConfig:
         iterations: Times the three stages are run.
         model: Agent that all three roles start from, see :func:`agents.make`.
         prompts: Prompt set.
-        reward_design: Reward design.
+        reward_design: Reward design, by name. Where a run is made it may be a TOML file,
+            which is resolved into its base and ``reward``.
+        reward: What is different from that design, by setting:
+            see :meth:`RewardDesign.with_overrides`.
         image_size: Side of the pictures, in pixels.
         threads: CPU threads of torch; a run replays bit by bit with the same number.
         render_workers: Processes that render.
@@ -127,6 +131,7 @@ class RunConfig:
     model: str = "nano"
     prompts: str = "mm_zero"
     reward_design: str = "mm_zero"
+    reward: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 448
     threads: int = 2
     render_workers: int = 1
@@ -139,10 +144,14 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Refuse names and values that cannot be, before anything is loaded."""
         get_prompts(self.prompts)
-        get_design(self.reward_design)
+        self.design()
         for name in ("iterations", "image_size", "threads", "render_workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def design(self) -> RewardDesign:
+        """The reward design, resolved."""
+        return get_design(self.reward_design, **self.reward)
 
     def stage(self, role: Role) -> StageConfig:
         """The stage settings of a role."""
@@ -159,6 +168,7 @@ class RunConfig:
             codes=codes,
             answers=answers,
             prompts=self.prompts,
+            caption_answers=self.design().caption_answers(answers),
             sampling={role: self.sampling(role) for role in ("proposer", "coder", "solver")},
         )
 
@@ -172,6 +182,9 @@ _TABLES: Mapping[str, type[StageConfig | FilterConfig | ProbeConfig]] = {
 }
 
 
+_REWARD = "reward."
+
+
 def presets() -> list[str]:
     """Names of the presets that ship with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
@@ -182,7 +195,9 @@ def load(preset: str, overrides: Mapping[str, str]) -> RunConfig:
 
     Args:
         preset: One of :func:`presets`.
-        overrides: Values as text by key; a key inside a table is ``"solver.steps"``.
+        overrides: Values as text by key; a key inside a table is ``"solver.steps"``, a
+            setting of the reward ``"reward.solvability_cap"`` or
+            ``"reward.coder.render"``.
 
     Raises:
         UserError: If the preset, a key, or the type of a value is wrong.
@@ -225,7 +240,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+            flat |= {f"{key}.{inner}": v for inner, v in _flat(value).items()}
         else:
             flat[key] = value
     return flat
@@ -235,9 +250,13 @@ def _build(flat: Mapping[str, Any]) -> RunConfig:
     types = key_types()
     parts: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
     top: dict[str, Any] = {}
+    reward: dict[str, Any] = {}
     for key, value in flat.items():
+        if key.startswith(_REWARD):
+            reward[key.removeprefix(_REWARD)] = _literal(value)
+            continue
         if key not in types:
-            raise unknown("setting", key, types)
+            raise unknown("setting", key, (*types, f"{_REWARD}SETTING"))
         table, _, name = key.rpartition(".")
         (parts[table] if table else top)[name] = _typed(key, value, types[key])
     for table, cls in _TABLES.items():
@@ -245,19 +264,37 @@ def _build(flat: Mapping[str, Any]) -> RunConfig:
             top[table] = cls(**parts[table])
         except UserError as error:
             raise UserError(f"{table}.{error}") from error
-    return RunConfig(**top)
+    if str(top.get("reward_design", "")).endswith(SUFFIX):
+        # The run must not change with the file, so its content goes into the config.
+        path = top["reward_design"]
+        get_design(path)
+        found = read_settings(Path(path))
+        top["reward_design"], reward = found.base, {**found.settings, **reward}
+    return RunConfig(**top, reward=reward)
 
 
 def key_types() -> dict[str, type]:
-    """Every setting with its type, keys of tables with a dot."""
+    """Every setting with its type, keys of tables with a dot; without those of the reward."""
     types: dict[str, type] = {}
     for name, hint in get_type_hints(RunConfig).items():
+        if name == "reward":
+            continue
         if name in _TABLES:
             inner = get_type_hints(_TABLES[name])
             types |= {f"{name}.{f.name}": inner[f.name] for f in fields(_TABLES[name])}
         else:
             types[name] = hint
     return types
+
+
+def _literal(value: Any) -> Any:
+    """A setting of the reward as a TOML value: a number, true or false, else the text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
 
 
 def _typed(key: str, value: Any, kind: type) -> Any:

@@ -25,11 +25,11 @@ from transformers.utils import logging as transformers_logging
 
 import agents
 from agents.probe import Estimate, Probe, Scores
+from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.errors import UserError
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import ROLES, Role
 from mmzero_env.rendering import Renderer
-from mmzero_env.rewards import get_design
 from mmzero_env.world import SIDE
 from mmzero_env.world.probe import probe_items
 from trainers import checkpoints, stages
@@ -68,6 +68,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
     else:
         configs.save(config, folder)
     policies = {role: _policy(config, log, role) for role in ROLES}
+    memory = _memory(config, log)
     names = (*ROLES, PROBE)
     first = 1 + sum(part.endswith(f"/{PROBE}") and part != f"0/{PROBE}" for part in log.done)
     progress.start(config.iterations, names, min(first, config.iterations))
@@ -94,13 +95,16 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
                     config=config,
                     policies=policies,
                     renderer=renderer,
-                    design=get_design(config.reward_design),
+                    design=config.design(),
+                    memory=memory,
                     log=log,
                     note=progress.note,
                 )
                 if config.stage(role).steps:
                     stages.run(stage)
                 checkpoints.save(policies[role], checkpoints.folder(folder, iteration, role))
+                if role == "proposer":
+                    _save_memory(log, iteration, memory)
                 log.finish(f"{iteration}/{role}")
             if f"{iteration}/{PROBE}" not in log.done:
                 _measure(iteration, policies, probe, log, progress)
@@ -126,6 +130,28 @@ def _policy(config: RunConfig, log: RunLog, role: Role) -> Learner:
     policy = agents.make(f"transformers:{checkpoints.require(path)}")
     assert is_learner(policy), "a transformers policy has weights"
     return policy
+
+
+def _memory_path(log: RunLog, iteration: int) -> Path:
+    return log.folder / "state" / f"captions-{iteration}.json"
+
+
+def _memory(config: RunConfig, log: RunLog) -> CaptionMemory:
+    """The captions of the Proposer's stages that are finished."""
+    memory = CaptionMemory(max(1, config.design().constants.memory_steps))
+    done = [int(part.split("/")[0]) for part in log.done if part.endswith("/proposer")]
+    if done:
+        path = _memory_path(log, max(done))
+        try:
+            memory.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, UserError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+    return memory
+
+
+def _save_memory(log: RunLog, iteration: int, memory: CaptionMemory) -> None:
+    text = json.dumps(memory.state_dict()) + "\n"
+    write_atomically(_memory_path(log, iteration), text)
 
 
 def _measure(

@@ -21,7 +21,7 @@ class LabelledQuestion:
         proposal: The proposal behind the picture.
         image: The picture, (H, W, 3) uint8.
         question: The hard question.
-        label: The silver label: winner of the vote at the start of the stage.
+        label: The silver label, voted at the start of the stage.
     """
 
     id: str
@@ -53,19 +53,29 @@ def solver_prompts(
     rewards: Sequence[EpisodeRewards],
     filters: FilterConfig,
 ) -> list[LabelledQuestion]:
-    """Pictures whose easy vote agrees and whose hard vote is neither noise nor settled."""
+    """Pictures whose easy vote agrees and whose hard vote is neither noise nor settled.
+
+    Args:
+        outcomes: Finished episodes.
+        rewards: Their rewards, which hold the silver labels that the design chose. A
+            picture without a label for its hard question is not used.
+        filters: The bounds; those of the hard vote apply to the share of the answers
+            that equal the label.
+
+    Returns:
+        One prompt a picture that passed.
+    """
     kept = []
     for outcome, scored in zip(outcomes, rewards, strict=True):
         if not isinstance(outcome.proposal, Proposal):
             continue
         for index, (code, judged) in enumerate(zip(outcome.codes, scored.codes, strict=True)):
             image = code.drawing.image
-            if image is None or not judged.votes:
+            if image is None or "hard" not in judged.labels:
                 continue
-            easy, hard = judged.votes["easy"], judged.votes["hard"]
+            easy, hard = judged.votes["easy"], judged.labels["hard"]
             if (
-                hard.valid
-                and easy.consistency >= filters.easy_low
+                easy.consistency >= filters.easy_low
                 and filters.hard_low <= hard.consistency <= filters.hard_high
             ):
                 kept.append(

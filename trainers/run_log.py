@@ -122,6 +122,7 @@ class RunLog:
         rewards: Sequence[EpisodeRewards],
         design: RewardDesign,
         renderer: JobRenderer,
+        memory: Sequence[Sequence[str]] = (),
     ) -> None:
         """Append a batch of finished episodes to ``episodes/iter-I-STAGE.jsonl``.
 
@@ -132,10 +133,14 @@ class RunLog:
             rewards: Their rewards.
             design: What scored them.
             renderer: What drew them.
+            memory: Captions of earlier batches that they were scored against.
         """
         path = self.folder / "episodes" / f"iter-{iteration}-{stage}.jsonl"
         known = renderer if isinstance(renderer, Renderer) else None
-        write_records(path, batch_to_records(episodes, rewards, design=design, renderer=known))
+        write_records(
+            path,
+            batch_to_records(episodes, rewards, design=design, renderer=known, memory=memory),
+        )
 
 
 def write_atomically(path: Path, text: str) -> None:

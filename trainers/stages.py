@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.episode import Episode, request_seed
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import EpisodeRewards, Proposal, Request, Role
@@ -45,6 +46,7 @@ class Stage:
         policies: Who plays each role; the trained one's weights change in place.
         renderer: Draws codes.
         design: Scores episodes.
+        memory: Captions that the Proposer's stages have seen.
         log: Takes metrics and episodes.
         note: Takes sentences for the person who watches.
     """
@@ -55,6 +57,7 @@ class Stage:
     policies: Mapping[Role, Learner]
     renderer: JobRenderer
     design: RewardDesign
+    memory: CaptionMemory
     log: RunLog
     note: Callable[[str], None]
 
@@ -147,6 +150,9 @@ def _proposer_source(stage: Stage) -> Source:
                 name = f"{stage.name}/{step}/{t}/{k}"
                 episodes.append(Episode(name, topic, request_seed(stage.config.seed, name), shape))
         rollouts, rewards = _play(stage, episodes)
+        stage.memory.add(
+            r.outcome.proposal.caption for r in rollouts if isinstance(r.outcome.proposal, Proposal)
+        )
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
         return groups, _episode_metrics(rollouts, rewards)
 
@@ -188,7 +194,7 @@ def _coder_source(stage: Stage) -> Source | None:
 
 
 def _solver_source(stage: Stage) -> Source | None:
-    """Hard questions about drawn pictures, labelled by the Solver's own vote."""
+    """Hard questions about drawn pictures, labelled by the Solver's votes."""
     s = stage.settings
     proposals = propose(stage.policies["proposer"], stage.config, stage.name, s.pool).parsed
     shape = stage.config.episode(codes=1, answers=s.answers)
@@ -229,7 +235,8 @@ def _solver_source(stage: Stage) -> Source | None:
         groups = []
         for request, row in zip(requests, chosen, strict=True):
             response = answers[request.id]
-            turns = [stage.design.solver_reward(c.text, row.label) for c in response.completions]
+            texts = [completion.text for completion in response.completions]
+            turns = stage.design.solver_rewards(texts, row.label)
             groups.append(Group.of(request, response, turns))
         return groups, {"silver_accuracy": _silver(chosen), "pool": float(len(kept))}
 
@@ -249,8 +256,11 @@ def _silver(rows: Sequence[LabelledQuestion]) -> float | None:
 
 def _play(stage: Stage, episodes: Sequence[Episode]) -> tuple[list[Rollout], list[EpisodeRewards]]:
     rollouts = collect(episodes, stage.policies, stage.renderer)
-    rewards = stage.design.score([rollout.outcome for rollout in rollouts])
-    stage.log.episodes(stage.iteration, stage.role, episodes, rewards, stage.design, stage.renderer)
+    memory = stage.memory.steps if stage.role == "proposer" else ()
+    rewards = stage.design.score([rollout.outcome for rollout in rollouts], memory)
+    stage.log.episodes(
+        stage.iteration, stage.role, episodes, rewards, stage.design, stage.renderer, memory
+    )
     return rollouts, rewards
 
 

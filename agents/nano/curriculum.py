@@ -17,8 +17,8 @@ from mmzero_env.world.spec import Spec
 from mmzero_env.world.split import draw
 
 # Tasks with their weight in the loss, while seeing, looking up, and proposing more; a weight
-# is spread over the task's tokens. "survey" is what a solution says of the whole picture before it answers,
-# "recall" repeats entries of a caption in random order: looking up and nothing else.
+# is spread over the task's tokens. "survey" is what a solution says of the whole picture before
+# it answers, "recall" repeats entries of a caption in random order: looking up, nothing else.
 TASKS = {
     "describe": (0.15, 0.10, 0.08),
     "easy": (0.20, 0.18, 0.18),
@@ -64,7 +64,7 @@ class Settings:
     pictures: int = 12
     codes: int = 6
     proposals: int = 4
-    more_proposals: int = 16
+    more_proposals: int = 10
     captions: int = 10
     passages: int = 8
     questions: int = 5

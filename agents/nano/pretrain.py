@@ -155,9 +155,9 @@ def pretrain(settings: Settings, out: Path) -> Path:
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
         running += loss.detach()
-        if step % 50 == 0:
+        if step % 50 == 0 or step == settings.steps:
             row = {"step": step, "seconds": round(time.monotonic() - started, 1)}
-            mean = zip(TASKS, (running / 50).tolist(), strict=True)
+            mean = zip(TASKS, (running / (step % 50 or 50)).tolist(), strict=True)
             row |= {name: round(x, 4) for name, x in mean if x > 0}
             running.zero_()
             with (out / "curve.jsonl").open("a") as curve:

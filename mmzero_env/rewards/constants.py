@@ -24,7 +24,14 @@ class Constants:
         hard_question_weight: Weight of hard questions in it.
         memory_steps: Earlier steps whose captions the repetition term looks at.
         memory_enough: Similarity at which that search stops; 1 takes the maximum.
+        proposer_floor: Lowest reward of a proposal, or None for no floor.
         coder_floor: Lowest reward of a code.
+        entropy_target: Entropy of the hard answers, in nats, that pays most.
+        entropy_width: Standard deviation of that preference, in nats.
+        agreement_power: Exponent of the share of equal answers.
+        brevity_weight: Largest share of an agreeing answer's pay lost to its length.
+        brevity_words: Words before the final box that cost nothing; at twice as many
+            the whole of ``brevity_weight`` is lost.
         grading: ``"sane"`` or ``"official"``, see :mod:`mmzero_env.grading`.
         tolerance: Relative tolerance between numbers (sane grading only), or None.
         exact_thresholds: Compare means as fractions rather than as floats.
@@ -41,7 +48,13 @@ class Constants:
     hard_question_weight: float = 0.35
     memory_steps: int = 5
     memory_enough: float = 1.0
+    proposer_floor: float | None = None
     coder_floor: float = -0.5
+    entropy_target: float = 0.90
+    entropy_width: float = 0.35
+    agreement_power: float = 0.7
+    brevity_weight: float = 0.10
+    brevity_words: int = 6
     grading: GradingMode = "sane"
     tolerance: float | None = None
     exact_thresholds: bool = True
@@ -51,7 +64,7 @@ class Constants:
         """Refuses values that no term could work with."""
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name in ("grading", "tolerance"):
+            if item.name == "grading" or (value is None and item.default is None):
                 continue
             if isinstance(item.default, bool) != isinstance(value, bool):
                 kind = "true or false" if isinstance(item.default, bool) else "a number"
@@ -62,8 +75,16 @@ class Constants:
         _within("easy_hard_threshold", self.easy_hard_threshold, 0.0, 1.0)
         _within("allowed_type_share", self.allowed_type_share, 0.0, math.nextafter(1, 0))
         _within("cluster_threshold", self.cluster_threshold, math.nextafter(0, 1), 1.0)
-        if not isinstance(self.memory_steps, int) or self.memory_steps < 0:
-            raise UserError(f"memory_steps: expected 0, 1, 2, ..., got {self.memory_steps!r}")
+        _within("brevity_weight", self.brevity_weight, 0.0, 1.0)
+        for name in ("entropy_width", "agreement_power"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name}: expected a number above 0, got {getattr(self, name)!r}")
+        for name, least in (("memory_steps", 0), ("brevity_words", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise UserError(
+                    f"{name}: expected {least}, {least + 1}, {least + 2}, ..., got {value!r}"
+                )
         check_grading(self.grading, self.tolerance)
 
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal
 
+from mmzero_env.errors import UserError
 from mmzero_env.grading import GradingMode, equivalent
 from mmzero_env.parsing import extract_boxed
-from mmzero_env.protocol import CodeOutcome, EpisodeOutcome, Failure, Proposal, Question, Vote
+from mmzero_env.protocol import EpisodeOutcome, Failure, Proposal, Question, Vote
 from mmzero_env.rewards import terms
-from mmzero_env.voting import majority
+from mmzero_env.voting import is_valid, majority
+
+LabelSource = Literal["image", "caption"]
+LABEL_SOURCES: tuple[LabelSource, ...] = ("image", "caption")
+"""Where silver labels come from: answers that saw the picture, or read the caption."""
 
 Answers = Sequence[str | None]
 NO_VOTE = Vote("", 0.0, 0, 0)
@@ -29,8 +35,12 @@ class CodeEvidence:
         rendered: Whether it gave an image.
         answers: Extracted answers by question; None for an answer without a box.
         votes: The vote on each question that was asked.
-        hard_vote: The vote on the hard question; empty if there is no such question.
+        hard_vote: The hard question's entry in ``labels``; empty if there is none.
         solvability: Share of easy answers equal to the proposed easy answer.
+        labels: By question, how the answers voted on its silver label; a question
+            without a label is missing.
+        used: Whether the picture counts; False only for labels from the caption, when
+            the easy question failed on it.
     """
 
     code: str | None
@@ -39,37 +49,66 @@ class CodeEvidence:
     votes: Mapping[Question, Vote] = field(default_factory=dict)
     hard_vote: Vote = NO_VOTE
     solvability: Fraction = Fraction(0)
+    labels: Mapping[Question, Vote] = field(default_factory=dict)
+    used: bool = True
 
     @property
     def difficulty(self) -> Fraction:
-        """min(c, 1 - c) of the hard vote, exact."""
+        """min(c, 1 - c) of the hard question, exact."""
         return terms.difficulty(self.hard_vote)
 
 
 @dataclass(frozen=True)
 class ProposalEvidence:
-    """One proposal and what became of its codes."""
+    """One proposal and what became of its codes.
+
+    Attributes:
+        proposal: The proposal, or why there is none.
+        codes: One entry a code.
+        topic: What the Proposer was asked about.
+        caption_votes: The vote on each question that was answered from the caption.
+    """
 
     proposal: Proposal | Failure
     codes: tuple[CodeEvidence, ...] = ()
+    topic: str = ""
+    caption_votes: Mapping[Question, Vote] = field(default_factory=dict)
 
     @property
     def rendered(self) -> tuple[CodeEvidence, ...]:
         """The codes that gave an image."""
         return tuple(code for code in self.codes if code.rendered)
 
-    def mean_over_codes(self, values: Sequence[Fraction]) -> float:
+    def mean_over_codes(self, values: Sequence[Fraction | float]) -> float:
         """The sum over rendered codes divided by all codes (by 1 if there is none)."""
         return float(sum(values, Fraction(0)) / max(len(self.codes), 1))
 
 
 def matches(answers: Answers, truth: str, mode: GradingMode, tolerance: float | None) -> list[bool]:
     """Whether each answer equals the truth; an answer without a box never does."""
-    verdicts: dict[str, bool] = {}
+    verdicts: dict[str, bool] = {truth: True}
     for answer in answers:
         if answer is not None and answer not in verdicts:
             verdicts[answer] = equivalent(answer, truth, mode=mode, tolerance=tolerance)
     return [answer is not None and verdicts[answer] for answer in answers]
+
+
+@dataclass(frozen=True)
+class AnswerEvidence:
+    """One answer of the Solver as the terms see it.
+
+    Attributes:
+        right: Whether it equals the silver label.
+        formatted: Whether its completion has the form that the prompt asks for.
+        agreement: Share of the valid answers that equal it; 0 for one without a vote.
+            Only counted for designs that pay for it.
+        words: Words in front of the final box; counted for the same designs.
+    """
+
+    right: bool
+    formatted: bool
+    agreement: float = 0.0
+    words: int = 0
 
 
 def code_evidence(
@@ -80,6 +119,7 @@ def code_evidence(
     *,
     mode: GradingMode = "sane",
     tolerance: float | None = None,
+    caption_votes: Mapping[Question, Vote] | None = None,
 ) -> CodeEvidence:
     """Votes on and grades the extracted answers to one code's image.
 
@@ -91,6 +131,9 @@ def code_evidence(
         answers: Extracted answers by question.
         mode: Grading mode.
         tolerance: Relative numeric tolerance.
+        caption_votes: Votes of answers from the caption that give the labels. The
+            picture is then used only if the easy vote about it has a winner, and
+            that equals the proposed easy answer. None labels by the picture.
 
     Returns:
         The evidence.
@@ -103,7 +146,18 @@ def code_evidence(
     right = 0
     if proposal.easy_answer.strip():
         right = sum(matches(easy, proposal.easy_answer, mode, tolerance))
-    hard_vote = votes.get("hard", NO_VOTE) if proposal.hard_question.strip() else NO_VOTE
+    used = True
+    if caption_votes is None:
+        labels = {q: vote for q, vote in votes.items() if vote.valid}
+    else:
+        winner = votes.get("easy", NO_VOTE).winner if easy and proposal.easy_answer.strip() else ""
+        used = bool(winner) and all(matches((winner,), proposal.easy_answer, mode, tolerance))
+        labels = {
+            q: _vote_on(label.winner, kept[q], vote, mode, tolerance)
+            for q, vote in votes.items()
+            if used and (label := caption_votes.get(q, NO_VOTE)).valid
+        }
+    hard_vote = labels.get("hard", NO_VOTE) if proposal.hard_question.strip() else NO_VOTE
     return CodeEvidence(
         code,
         True,
@@ -111,11 +165,26 @@ def code_evidence(
         votes,
         hard_vote,
         terms.solvability(right, len(easy)),
+        labels,
+        used,
     )
 
 
+def _vote_on(
+    label: str, answers: Answers, vote: Vote, mode: GradingMode, tolerance: float | None
+) -> Vote:
+    """A vote whose winner was decided elsewhere."""
+    valid = [answer for answer in answers if is_valid(answer)]
+    right = sum(matches(valid, label, mode, tolerance))
+    return Vote(label, right / len(valid) if valid else 0.0, vote.valid, vote.total)
+
+
 def gather(
-    outcome: EpisodeOutcome, *, mode: GradingMode = "sane", tolerance: float | None = None
+    outcome: EpisodeOutcome,
+    *,
+    mode: GradingMode = "sane",
+    tolerance: float | None = None,
+    label_source: LabelSource = "image",
 ) -> ProposalEvidence:
     """Reduces a finished episode.
 
@@ -123,26 +192,53 @@ def gather(
         outcome: The episode.
         mode: Grading mode.
         tolerance: Relative numeric tolerance.
+        label_source: Where silver labels come from.
 
     Returns:
         Its evidence; without codes if the proposal was malformed.
+
+    Raises:
+        UserError: If labels shall come from the caption, but the episode did not ask
+            for answers from it, or not for the easy question.
     """
     proposal = outcome.proposal
     if isinstance(proposal, Failure):
-        return ProposalEvidence(proposal)
-    return ProposalEvidence(
-        proposal,
-        tuple(_reduced(proposal, code, mode, tolerance) for code in outcome.codes),
-    )
-
-
-def _reduced(
-    proposal: Proposal, code: CodeOutcome, mode: GradingMode, tolerance: float | None
-) -> CodeEvidence:
-    answers: dict[Question, Answers] = {
-        question: [extract_boxed(text) for text in texts]
-        for question, texts in code.answers.items()
+        return ProposalEvidence(proposal, topic=outcome.topic)
+    caption_votes = {
+        question: majority(_extracted(texts), mode=mode, tolerance=tolerance)
+        for question, texts in outcome.caption_answers.items()
     }
-    return code_evidence(
-        proposal, code.code, code.drawing.ok, answers, mode=mode, tolerance=tolerance
+    if label_source == "caption":
+        _check_captioned(outcome)
+    codes = tuple(
+        code_evidence(
+            proposal,
+            code.code,
+            code.drawing.ok,
+            {question: _extracted(texts) for question, texts in code.answers.items()},
+            mode=mode,
+            tolerance=tolerance,
+            caption_votes=caption_votes if label_source == "caption" else None,
+        )
+        for code in outcome.codes
     )
+    return ProposalEvidence(proposal, codes, outcome.topic, caption_votes)
+
+
+def _extracted(texts: Sequence[str]) -> list[str | None]:
+    return [extract_boxed(text) for text in texts]
+
+
+def _check_captioned(outcome: EpisodeOutcome) -> None:
+    asked = {question for code in outcome.codes for question in code.answers}
+    if asked - outcome.caption_answers.keys():
+        raise UserError(
+            f"episode {outcome.id!r} has no answers from the caption, which the reward design "
+            "takes its labels from; play it with "
+            "EpisodeConfig(caption_answers=design.caption_answers(answers))"
+        )
+    if asked and "easy" not in asked:
+        raise UserError(
+            f"episode {outcome.id!r} did not ask the easy question, which decides whether a "
+            "design that labels by the caption uses a picture"
+        )

@@ -3,60 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from typing import Any
 
-from mmzero_env.parsing import effective_content_type
-from mmzero_env.protocol import Proposal
+from mmzero_env.errors import UserError, unknown
+from mmzero_env.protocol import Role
 from mmzero_env.rewards import terms
+from mmzero_env.rewards.batch import Batch
 from mmzero_env.rewards.constants import Constants
-from mmzero_env.rewards.evidence import CodeEvidence, ProposalEvidence
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The well-formed proposals that are scored together, with what they share.
-
-    Attributes:
-        proposals: Well-formed proposals in population order.
-        remembered: Captions of earlier steps, oldest first.
-        constants: The design's constants.
-    """
-
-    proposals: tuple[Proposal, ...]
-    remembered: tuple[str, ...]
-    constants: Constants
-
-    @cached_property
-    def over_representation(self) -> list[float]:
-        """See :func:`mmzero_env.rewards.terms.over_representation`."""
-        types = [effective_content_type(proposal) for proposal in self.proposals]
-        return terms.over_representation(types, self.constants.allowed_type_share)
-
-    @cached_property
-    def crowding(self) -> list[float]:
-        """See :func:`mmzero_env.rewards.terms.crowding`."""
-        weighted = (
-            (self.constants.caption_weight, [p.caption for p in self.proposals]),
-            (self.constants.easy_question_weight, [p.easy_question for p in self.proposals]),
-            (self.constants.hard_question_weight, [p.hard_question for p in self.proposals]),
-        )
-        return terms.crowding(weighted, self.constants.cluster_threshold)
-
-    @cached_property
-    def repetition(self) -> list[float]:
-        """See :func:`mmzero_env.rewards.terms.repetition`."""
-        captions = [proposal.caption for proposal in self.proposals]
-        return terms.repetition(captions, self.remembered, self.constants.memory_enough)
-
+from mmzero_env.rewards.evidence import AnswerEvidence, CodeEvidence, ProposalEvidence
+from mmzero_env.voting import agreement
 
 ProposerTerm = Callable[[ProposalEvidence, Batch, int], float]
 """A term of a well-formed proposal: its evidence, its batch, its place in the batch."""
 
 CoderTerm = Callable[[CodeEvidence, Constants], float]
-SolverTerm = Callable[[bool, bool], float]
-"""A term of an answer: whether it equals the label, whether its form is right."""
+"""A term of a code."""
+
+SolverTerm = Callable[[AnswerEvidence, Constants], float]
+"""A term of an answer."""
 
 
 def _capped_solvability(seen: ProposalEvidence, batch: Batch, index: int) -> float:
@@ -75,25 +40,47 @@ def _mean_learnability(seen: ProposalEvidence, batch: Batch, index: int) -> floa
     return seen.mean_over_codes([terms.learnability(code.hard_vote) for code in seen.rendered])
 
 
+def _mean_uncertainty(seen: ProposalEvidence, batch: Batch, index: int) -> float:
+    """(1/N) sum over rendered codes of 1 - |2 c_i - 1|."""
+    return seen.mean_over_codes([terms.uncertainty(code.hard_vote) for code in seen.rendered])
+
+
+def _mean_entropy_band(seen: ProposalEvidence, batch: Batch, index: int) -> float:
+    """(1/N) sum over rendered codes of exp(-(H_i - target)^2 / (2 width^2))."""
+    constants = batch.constants
+    bands: list[Fraction | float] = []
+    for code in seen.rendered:
+        shares = agreement(
+            code.answers.get("hard", ()), mode=constants.grading, tolerance=constants.tolerance
+        )
+        bands.append(terms.entropy_band(shares, constants.entropy_target, constants.entropy_width))
+    return seen.mean_over_codes(bands)
+
+
 def _too_easy(seen: ProposalEvidence, batch: Batch, index: int) -> float:
-    """1 if the hard question is too easy on the images that rendered."""
+    """1 if the hard question is too easy on the images that are used."""
     constants = batch.constants
     return terms.too_easy(
-        [code.hard_vote for code in seen.rendered],
+        [code.hard_vote for code in seen.rendered if code.used],
         constants.easy_hard_threshold,
         exact=constants.exact_thresholds,
     )
 
 
-PROPOSER_TERMS: Mapping[str, ProposerTerm] = {
+PROPOSER_TERMS: dict[str, ProposerTerm] = {
     # 1 for a malformed proposal, which has no other term.
     "format": lambda seen, batch, index: 0.0,
     "solvability": _capped_solvability,
     "difficulty": _mean_difficulty,
     "learnability": _mean_learnability,
+    "uncertainty": _mean_uncertainty,
+    "entropy_band": _mean_entropy_band,
     "easy_hard": _too_easy,
     "content_balance": lambda seen, batch, index: batch.over_representation[index],
     "diversity": lambda seen, batch, index: batch.crowding[index],
+    "novelty": lambda seen, batch, index: batch.novelty[index],
+    "batch_share": lambda seen, batch, index: batch.batch_share[index],
+    "topic_share": lambda seen, batch, index: batch.topic_share[index],
     "repetition": lambda seen, batch, index: batch.repetition[index],
 }
 
@@ -110,22 +97,57 @@ def _wrong_type(code: CodeEvidence, constants: Constants) -> float:
     return float(not terms.looks_like_svg(code.code))
 
 
-CODER_TERMS: Mapping[str, CoderTerm] = {
+CODER_TERMS: dict[str, CoderTerm] = {
     "render": lambda code, constants: float(code.rendered),
     "solvability": _solvability,
     "difficulty": lambda code, constants: float(code.difficulty),
+    "learnability": lambda code, constants: float(terms.learnability(code.hard_vote)),
+    "uncertainty": lambda code, constants: float(terms.uncertainty(code.hard_vote)),
     "no_render": lambda code, constants: float(not code.rendered),
     "no_code": _no_code,
     "wrong_type": _wrong_type,
 }
 
-SOLVER_TERMS: Mapping[str, SolverTerm] = {
-    "accuracy": lambda right, formatted: float(right),
-    "format": lambda right, formatted: float(formatted),
+
+def _soft_agreement(answer: AnswerEvidence, constants: Constants) -> float:
+    return terms.soft_agreement(
+        answer.agreement,
+        answer.words,
+        power=constants.agreement_power,
+        brevity_weight=constants.brevity_weight,
+        brevity_words=constants.brevity_words,
+    )
+
+
+SOLVER_TERMS: dict[str, SolverTerm] = {
+    "accuracy": lambda answer, constants: float(answer.right),
+    "format": lambda answer, constants: float(answer.formatted),
+    "agreement": _soft_agreement,
 }
 
-TERMS: Mapping[str, Mapping[str, object]] = {
+TERMS: Mapping[str, dict[str, Any]] = {
     "proposer": PROPOSER_TERMS,
     "coder": CODER_TERMS,
     "solver": SOLVER_TERMS,
 }
+
+
+def register_term(role: Role, name: str, term: ProposerTerm | CoderTerm | SolverTerm) -> None:
+    """Makes a term available to designs; it has no weight in any of them yet.
+
+    Args:
+        role: Whose reward it is part of.
+        name: Its name within the role.
+        term: A pure function that gives a finite number: a :data:`ProposerTerm`, a
+            :data:`CoderTerm` or a :data:`SolverTerm`.
+
+    Raises:
+        UserError: If the role does not exist, or the name is taken or has a dot.
+    """
+    if role not in TERMS:
+        raise unknown("role", str(role), TERMS)
+    if name in TERMS[role]:
+        raise UserError(f"the {role} has a term named {name!r} already")
+    if not name or "." in name:
+        raise UserError(f"expected a name of a term without a dot, got {name!r}")
+    TERMS[role][name] = term

@@ -1,21 +1,19 @@
 """The formulas of the rewards: pure functions of counts, votes and texts.
 
 Sources are MM-Zero's published code (repository ``zli12321/MM-Zero``, variant
-``MM-zero_final``, files under ``reward_function/``) and paper (arXiv 2603.09206).
-Every function returns the bare term; its weight belongs to the design. Terms that
-punish are non-negative here and carry a negative weight there.
+``MM-zero_final``, files under ``reward_function/``) and paper (arXiv 2603.09206);
+formulas of other work name theirs. Every function returns the bare term; its weight
+belongs to the design. Terms that punish are non-negative here and carry a negative
+weight there. Terms over a population are in :mod:`mmzero_env.rewards.population`.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-
-from mmzero_env.diversity import distances, shares
 from mmzero_env.protocol import Vote
 
 
@@ -75,6 +73,85 @@ def learnability(vote: Vote) -> Fraction:
     return 4 * share * (1 - share)
 
 
+def uncertainty(vote: Vote) -> Fraction:
+    """How far the vote is from certainty, ``1 - |2 c - 1|`` with consistency ``c``.
+
+    Twice :func:`difficulty`; 0 without a valid answer. Source: R-Zero (arXiv
+    2508.05004, uncertainty reward) and VisPlay (arXiv 2511.15661, equation 5).
+
+    Args:
+        vote: The vote on the hard question.
+
+    Returns:
+        A value in [0, 1].
+    """
+    return 2 * difficulty(vote)
+
+
+def entropy(agreement: Sequence[float]) -> float:
+    """Entropy of the answers, ``H = -sum_a p_a ln p_a`` over the distinct answers.
+
+    Computed as the mean of ``-ln p`` over the valid answers, where ``p`` is the share
+    of valid answers that equal the answer. Source: EvoLMM (arXiv 2511.16672).
+
+    Args:
+        agreement: For each answer its share ``p``; 0 for one without a vote.
+
+    Returns:
+        Nats, from 0 (all agree) to ln K; 0 without a valid answer.
+    """
+    valid = [share for share in agreement if share > 0]
+    return -sum(map(math.log, valid)) / len(valid) + 0.0 if valid else 0.0
+
+
+def entropy_band(agreement: Sequence[float], target: float, width: float) -> float:
+    """How close the entropy of the answers is to a target.
+
+    ``exp(-(H - target)^2 / (2 width^2))``; 0 without a valid answer. Source: EvoLMM
+    (arXiv 2511.16672), Proposer reward, where ``target`` is 0.90 and ``width`` 0.35.
+
+    Args:
+        agreement: As for :func:`entropy`.
+        target: Entropy that pays 1, in nats.
+        width: Standard deviation of the band, in nats.
+
+    Returns:
+        A value in [0, 1].
+    """
+    if not any(agreement):
+        return 0.0
+    return math.exp(-(((entropy(agreement) - target) / width) ** 2) / 2)
+
+
+def soft_agreement(
+    share: float, words: int, *, power: float, brevity_weight: float, brevity_words: int
+) -> float:
+    """What an answer earns for agreeing with the others, less what it wastes in words.
+
+    ``p^power (1 - brevity_weight min(1, max(0, (w - t) / t)))`` with ``p`` the share
+    of valid answers that equal this one, ``w`` its words before the answer and ``t``
+    the words that are free. Source: EvoLMM (arXiv 2511.16672), Solver reward, where
+    ``power`` is 0.7, ``brevity_weight`` 0.1 and ``t`` 6.
+
+    Args:
+        share: ``p``; 0 for an answer without a vote.
+        words: ``w``.
+        power: Exponent above 0; below 1 it softens the preference for the majority.
+        brevity_weight: Largest share of the term that length costs.
+        brevity_words: ``t``, at least 1.
+
+    Returns:
+        A value in [0, 1].
+    """
+    excess = min(1.0, max(0.0, (words - brevity_words) / brevity_words))
+    return share**power * (1 - brevity_weight * excess)
+
+
+def words_before_box(text: str) -> int:
+    r"""White-space separated words in front of the last ``\boxed``; all if there is none."""
+    return len(text.rpartition("\\boxed")[0].split() if "\\boxed" in text else text.split())
+
+
 def too_easy(hard_votes: Sequence[Vote], threshold: float, *, exact: bool = True) -> float:
     """1 if the hard question is no harder than the easy one, else 0.
 
@@ -101,80 +178,6 @@ def too_easy(hard_votes: Sequence[Vote], threshold: float, *, exact: bool = True
     for vote in hard_votes:
         total += min(vote.consistency, 1 - vote.consistency)
     return float(total / len(hard_votes) < threshold)
-
-
-def over_representation(types: Sequence[str], allowed: float) -> list[float]:
-    """By how much each proposal's content type is over-represented in the batch.
-
-    ``(f - a) / (1 - a)`` where ``f`` is the share of the type and ``a`` the allowed
-    share, if ``f > a``; else 0. All 0 if the batch has one type only. Source:
-    ``proposer_reward.py``, CONTENT_TYPE_OVER_REP_THRESHOLD.
-
-    Args:
-        types: Content type of every well-formed proposal of the batch.
-        allowed: Share up to which nothing happens, below 1.
-
-    Returns:
-        One value in [0, 1] a proposal.
-    """
-    counts = Counter(types)
-    if len(counts) < 2:
-        return [0.0] * len(types)
-    excess = {name: (n / len(types) - allowed) / (1 - allowed) for name, n in counts.items()}
-    return [max(0.0, excess[name]) for name in types]
-
-
-def crowding(
-    fields: Sequence[tuple[float, Sequence[str]]], cluster_threshold: float
-) -> list[float]:
-    """How crowded each proposal's clusters of near-duplicates are.
-
-    ``clip(sum_f w_f (share_f - 1/M) M, -1, 1)`` over the text fields, with
-    ``share_f`` the share of the proposal's own cluster among ``M`` proposals. 0 for
-    one proposal. It saturates early: a cluster of two in every field is a full 1.
-    Source: ``proposer_reward.py``, DIV_W_CAPTION, DIV_W_EASY_Q, DIV_W_HARD_Q.
-
-    Args:
-        fields: For each field its weight and the texts of all ``M`` proposals.
-        cluster_threshold: Merge height of the clustering.
-
-    Returns:
-        One value in [0, 1] a proposal.
-    """
-    size = len(fields[0][1]) if fields else 0
-    if size < 2:
-        return [0.0] * size
-    total = np.zeros(size)
-    for weight, texts in fields:
-        if weight:
-            total += weight * (shares(texts, cluster_threshold) * size - 1)
-    return [float(value) for value in np.clip(total, -1, 1)]
-
-
-def repetition(captions: Sequence[str], remembered: Sequence[str], enough: float) -> list[float]:
-    """How similar each caption is to one of earlier steps.
-
-    The largest BLEU of the caption (hypothesis) against a remembered caption
-    (reference); the search ends at the first one above ``enough``. Source:
-    ``proposer_reward.py``, CROSS_STEP_PENALTY_WEIGHT, where ``enough`` is 0.9.
-
-    Args:
-        captions: Captions of the batch.
-        remembered: Captions of earlier steps, oldest first.
-        enough: 1 never ends the search early and gives the true maximum.
-
-    Returns:
-        One value in [0, 1] a caption.
-    """
-    if not captions or not remembered:
-        return [0.0] * len(captions)
-    size = len(captions)
-    similar = 1 - distances([*captions, *remembered])[:size, size:]
-    found: list[float] = []
-    for row in similar:
-        above = np.flatnonzero(row > enough)
-        found.append(float(row[above[0]] if len(above) else row.max()))
-    return found
 
 
 def looks_like_svg(code: str | None) -> bool:

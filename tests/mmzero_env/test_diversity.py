@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmzero_env import diversity
-from mmzero_env.diversity import clusters, distances, shares, similarity
+from mmzero_env.diversity import clusters, distances, shares, similarities, similarity
 from mmzero_env.errors import UserError
 
 
@@ -74,7 +74,48 @@ def test_fewer_than_two_texts(texts: list[str]) -> None:
     assert shares(texts).tolist() == [1.0] * len(texts)
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.25, 0.4])
+def published_labels(texts: list[str], threshold: float) -> list[int]:
+    """Average linkage straight from its definition, numbered by first appearance."""
+    tokens = [text.split() for text in texts]
+    apart = np.zeros((len(texts), len(texts)))
+    for i in range(len(texts)):
+        for j in range(i + 1, len(texts)):
+            apart[i, j] = apart[j, i] = 1 - slow_bleu(tokens[i], tokens[j])
+    groups = [[i] for i in range(len(texts))]
+    while len(groups) > 1:
+        height, a, b = min(
+            (apart[np.ix_(groups[a], groups[b])].mean(), a, b)
+            for a in range(len(groups))
+            for b in range(a + 1, len(groups))
+        )
+        if height >= threshold:
+            break
+        groups[a] += groups.pop(b)
+    owner = {i: min(group) for group in groups for i in group}
+    return [sorted(set(owner.values())).index(owner[i]) for i in range(len(texts))]
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.5])
+def test_clusters_are_those_of_the_published_computation(threshold: float) -> None:
+    texts = [*near_copies(8, 4, seed=6), *random_texts(20, 6, 4, seed=7)]
+    assert clusters(texts, threshold).tolist() == published_labels(texts, threshold)
+
+
+def test_similarities_are_the_same_numbers() -> None:
+    texts = near_copies(3, 3, seed=8)
+    found = similarities(texts[:4], texts[4:])
+    assert found.shape == (4, 5)
+    assert np.array_equal(1 - found, distances(texts)[:4, 4:])
+    assert similarities([], texts).shape == (0, 9)
+    assert similarities(texts, []).shape == (9, 0)
+
+
+def test_only_the_beginning_of_a_very_long_text_counts() -> None:
+    start = " ".join(f"w{number}" for number in range(diversity.MAX_TOKENS))
+    assert similarity(start + " end of one", start + " another end") == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.25, 0.4, 0.5, 0.7])
 def test_both_paths_give_the_same_clusters(
     threshold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmzero_env.algebra import evaluate, same
 from mmzero_env.errors import UserError
-from mmzero_env.grading import GRADING_MODES, answer_key, equivalent
+from mmzero_env.grading import GRADING_MODES, answer_key, equivalent, forget
 from mmzero_env.latex import plain_text
 
 SAME = [
@@ -150,6 +150,28 @@ def test_any_pair_is_symmetric_and_reflexive(a: str, b: str) -> None:
         assert equivalent(a, a, mode=mode)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(SHORT, st.text(max_size=40)), st.one_of(SHORT, st.text(max_size=40)))
+def test_any_text_at_any_tolerance_is_symmetric(a: str, b: str) -> None:
+    for tolerance in (0.0, 0.01, 1.0):
+        assert equivalent(a, b, tolerance=tolerance) == equivalent(b, a, tolerance=tolerance)
+    assert equivalent(a, b, tolerance=0.0) == equivalent(a, b)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(-(10**9), 10**9), st.integers(-(10**6), 10**6))
+def test_short_cuts_of_plain_numbers_change_nothing(top: int, bottom: int) -> None:
+    # A leading blank goes the long way.
+    for text in (f"{top}", f"{top}/{bottom}", f"{top}.50", f"{top}e3"):
+        assert answer_key(text) == answer_key(f" {text}")
+
+
+def test_forgetting_changes_no_verdict() -> None:
+    assert equivalent("7/2", "3.5") and equivalent("second", "minute", mode="official")
+    forget()
+    assert equivalent("7/2", "3.5") and equivalent("second", "minute", mode="official")
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.fractions(min_value=-999, max_value=999, max_denominator=99))
 def test_spellings_of_a_fraction_agree(value: Fraction) -> None:
@@ -160,6 +182,7 @@ def test_spellings_of_a_fraction_agree(value: Fraction) -> None:
 
 HOSTILE = [
     *["9", "1,000,", "((", "9^9^", "9**9**", "9!", "sqrt(", r"\sqrt{", r"\frac1", "{", "- "],
+    *["1e400/", "{{", "0.", "1,000", "(1,", "π", "√", "−", "½", "$", "\\left(", "1/2 ", "million "],
     *["second ", "1 2 ", "xy", "x^9*", "(x+1)*", "1/", "1e9", "1e999*", "1-", "²", "٣"],
 ]
 

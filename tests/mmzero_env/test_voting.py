@@ -5,8 +5,9 @@ from itertools import permutations
 import pytest
 
 from mmzero_env.errors import UserError
+from mmzero_env.grading import GRADING_MODES
 from mmzero_env.protocol import Vote
-from mmzero_env.voting import majority
+from mmzero_env.voting import agreement, majority
 
 
 def test_equivalent_answers_vote_together_and_the_first_spelling_wins() -> None:
@@ -55,3 +56,18 @@ def test_tolerance_groups_close_numbers() -> None:
 def test_wrong_use_is_refused() -> None:
     with pytest.raises(UserError, match="unknown grading mode"):
         majority(["1"], mode="best")  # ty: ignore[invalid-argument-type]
+
+
+def test_agreement_is_each_answers_share_of_the_valid_ones() -> None:
+    given = ["0.5", "red", "1/2", None, "none", "Red"]
+    assert agreement(given) == (0.5, 0.5, 0.5, 0.0, 0.0, 0.5)
+    assert agreement(["1", "1.01"], tolerance=0.05) == (1.0, 1.0)
+    assert agreement([None, ""]) == (0.0, 0.0)
+    with pytest.raises(UserError, match="unknown grading mode"):
+        agreement([], mode="kind")  # ty: ignore[invalid-argument-type]
+
+
+def test_agreement_and_majority_tell_the_same() -> None:
+    for mode in GRADING_MODES:
+        given = ["second", "minute", "4", "4.0", "6/2", "3", None]
+        assert max(agreement(given, mode=mode)) == majority(given, mode=mode).consistency

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mmzero_env.errors import UserError
+from mmzero_env.rewards import get_design
 from trainers import config
 
 
@@ -38,6 +39,11 @@ def test_overrides_reach_their_place_with_their_type(tmp_path):
         ("nano-cpu", {"solver.steps": "many"}, "solver.steps expects a value of type int"),
         ("nano-cpu", {"solver.steps": "-1"}, "steps must not be negative, got -1"),
         ("nano-cpu", {"reward_design": "mm_hero"}, "mm_zero"),
+        ("nano-cpu", {"reward_design": "no/where.toml"}, "where.toml cannot be read"),
+        ("nano-cpu", {"reward.solvability_cup": "1"}, "Did you mean 'solvability_cap'"),
+        ("nano-cpu", {"reward.solvability_cap": "2"}, "expected a number from 0 to 1, got 2"),
+        ("nano-cpu", {"reward.coder.rendr": "2"}, "Did you mean 'coder.render'"),
+        ("nano-cpu", {"reward": "2"}, "unknown setting 'reward'"),
         ("nano-cpu", {"prompts": "micro"}, "nano"),
         ("nano-cpu", {"iterations": "0"}, "iterations must be at least 1, got 0"),
     ],
@@ -46,6 +52,51 @@ def test_mistakes_name_the_mend(preset, overrides, message):
     with pytest.raises(UserError) as caught:
         config.load(preset, overrides)
     assert message in str(caught.value)
+
+
+def test_the_reward_is_set_and_survives_the_round_trip(tmp_path):
+    loaded = config.load(
+        "nano-cpu",
+        {
+            "out": str(tmp_path),
+            "reward_design": "r_zero",
+            "reward.solvability_cap": "1.0",
+            "reward.coder.render": "2",
+            "reward.grading": "official",
+            "reward.strict_format": "true",
+        },
+    )
+    assert loaded.reward == {
+        "solvability_cap": 1.0, "coder.render": 2, "grading": "official", "strict_format": True,
+    }  # fmt: skip
+    assert loaded.design() == get_design("r_zero", **loaded.reward)
+    config.save(loaded, tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["reward"]["coder.render"] == 2
+    assert config.read(tmp_path) == loaded
+
+
+def test_a_reward_design_from_a_file_goes_into_the_config(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("base = 'visplay'\n[constants]\nsolvability_cap = 0.7\n[coder]\nrender = 3\n")
+    loaded = config.load(
+        "nano-cpu",
+        {"out": str(tmp_path), "reward_design": str(path), "reward.coder.render": "2"},
+    )
+    path.unlink()
+    assert loaded.reward_design == "visplay"
+    assert loaded.reward == {"solvability_cap": 0.7, "coder.render": 2}
+    config.save(loaded, tmp_path)
+    assert config.read(tmp_path).design().coder["render"] == 2
+
+
+def test_episodes_ask_for_what_the_design_needs(tmp_path):
+    plain, grounded = (
+        config.load("nano-cpu", {"out": str(tmp_path), "reward_design": name})
+        for name in ("mm_zero", "caption_grounded")
+    )
+    assert plain.episode(codes=2, answers=5).caption_answers == 0
+    assert grounded.episode(codes=2, answers=5).caption_answers == 5
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import ROLES
 from mmzero_env.record import read_records
@@ -149,3 +150,24 @@ def test_a_stage_whose_pool_is_empty_is_skipped_and_said(tmp_path):
     evolve.run(made, resume=False, progress=Listener())
     assert any("was not trained" in note for note in notes)
     assert not (tmp_path / "empty" / "metrics.jsonl").exists()
+
+
+def test_a_run_labels_by_the_caption_and_remembers_captions(tmp_path):
+    folder = tmp_path / "grounded"
+    run(
+        folder,
+        **{
+            "proposer.steps": "1",
+            "coder.steps": "0",
+            "solver.steps": "1",
+            "reward_design": "caption_grounded",
+            "reward.proposer.repetition": "-0.2",
+        },
+    )
+    logged = rows(folder)
+    assert [row["stage"] for row in logged] == ["proposer", "solver"]
+    memory = CaptionMemory()
+    memory.load_state_dict(json.loads((folder / "state/captions-1.json").read_text()))
+    records = list(read_records(folder / "episodes" / "iter-1-proposer.jsonl"))
+    captions = tuple(r["proposal"]["caption"] for r in records if r["proposal"])
+    assert memory.steps == (captions,) and captions
