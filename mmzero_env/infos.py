@@ -24,7 +24,7 @@ from mmzero_env.protocol import (
     TurnReward,
     Vote,
 )
-from mmzero_env.svg_metrics import difference_hash, nearest, svg_metrics
+from mmzero_env.svg_metrics import nearest, perceptual_hash, svg_metrics
 from mmzero_env.undrawn import NOT_DRAWN
 
 
@@ -70,7 +70,7 @@ def fingerprint(drawing: Drawing | None) -> int | None:
     """The perceptual hash of a drawing; None without a picture or for a blank stand-in."""
     if drawing is None or drawing.image is None or NOT_DRAWN in drawing.flags:
         return None
-    return difference_hash(drawing.image)
+    return perceptual_hash(drawing.image)
 
 
 def code_infos(
@@ -120,20 +120,29 @@ def state_infos(episode: Episode, codes: list[dict[str, Any]]) -> dict[Role, dic
             :func:`code_infos`.
 
     Returns:
-        For every role ``episode`` (id), ``topic`` and ``cut`` (``[request id,
+        For every role ``episode_id``, ``topic`` and ``cut`` (``[request id,
         sample]`` of texts that were too long). Besides, for the Proposer
         ``proposal`` (its six fields or None) and ``failure``; for the Coder
         ``codes``.
     """
     cut = [list(each) for each in episode.cut]
     infos: dict[Role, dict[str, Any]] = {
-        role: {"episode": episode.id, "topic": episode.topic, "cut": cut} for role in ROLES
+        role: {"episode_id": episode.id, "topic": episode.topic, "cut": cut} for role in ROLES
     }
     proposal = episode.proposal
     infos["proposer"]["proposal"] = asdict(proposal) if isinstance(proposal, Proposal) else None
     infos["proposer"]["failure"] = failure_info(proposal) if isinstance(proposal, Failure) else None
     infos["coder"]["codes"] = codes
     return infos
+
+
+def copied(data: Any) -> Any:
+    """A copy of plain data, so that what was handed out once never changes."""
+    if isinstance(data, dict):
+        return {key: copied(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [copied(value) for value in data]
+    return data
 
 
 def reward_turns(

@@ -60,7 +60,7 @@ only. Resetting with a seed empties that window.
 
 ### Infos
 
-Plain data, equal for equal seeds and actions. For each agent `episode`, `topic`, `cut`,
+Plain data, equal for equal seeds and actions. For each agent `episode_id`, `topic`, `cut`,
 `request` (id, sample, samples and seed of the turn it has to take, else None), and
 
 | Agent        | Key                   | Meaning                                                   |
@@ -145,6 +145,7 @@ from mmzero_env.errors import UserError, unknown
 from mmzero_env.infos import (
     code_infos,
     code_votes,
+    copied,
     drawing_info,
     fingerprint,
     reward_turns,
@@ -315,7 +316,7 @@ class raw_env(AECEnv, EzPickle):
         known = ("topic", "proposal", "questions")
         for name in options:
             # Wrappers and Farama's tests pass options of their own; a near miss is a typo.
-            if name not in known and difflib.get_close_matches(str(name), known):
+            if name not in known and difflib.get_close_matches(str(name), known, cutoff=0.8):
                 raise unknown("reset option", str(name), known)
         topic, proposal = options.get("topic"), options.get("proposal")
         if topic is not None:
@@ -420,7 +421,7 @@ class raw_env(AECEnv, EzPickle):
         summary = summary_text(self._episode, self.request, self.episode_rewards)
         if self.render_mode == "ansi":
             return summary
-        print(showable(summary, sys.stdout.encoding))
+        print(showable(summary, getattr(sys.stdout, "encoding", None)))
         return None
 
     def close(self) -> None:
@@ -464,7 +465,7 @@ class raw_env(AECEnv, EzPickle):
             own = turns[self._roles[agent]]
             self.rewards[agent] = float(np.mean([turn["reward"] for turn in own])) if own else 0.0
             self.infos[agent]["turns"] = own
-            self.infos[agent]["votes"] = votes
+            self.infos[agent]["votes"] = copied(votes)
 
     def _refresh_infos(self) -> None:
         assert self._episode is not None
@@ -474,7 +475,7 @@ class raw_env(AECEnv, EzPickle):
             self._known, self._state = known, state_infos(self._episode, self._codes)
         state = self._state
         self.infos = {
-            agent: {**state[self._roles[agent]], "request": None} for agent in self.agents
+            agent: {**copied(state[self._roles[agent]]), "request": None} for agent in self.agents
         }
         if self.request is not None:
             done = self.request.n - self._episode.remaining(self.request.id)
