@@ -156,6 +156,7 @@ class SingleRole(gymnasium.Env[dict[str, Any], str], EzPickle):
         """
         super().reset(seed=seed)
         options = self._options(dict(options or {}))
+        self._written.clear()
         for self._skipped in range(PATIENCE):
             self._inner.reset(seed=None if self._skipped else seed, options=options)
             self._began = True
@@ -216,8 +217,6 @@ class SingleRole(gymnasium.Env[dict[str, Any], str], EzPickle):
             if not self._written.get(request.id):
                 self._ask(request.role)
             self._inner.step(self._written[request.id].popleft())
-        if self._inner.request is None:
-            self._written.clear()
 
     def _ask(self, role: Role) -> None:
         """Have a player answer everything that is open for its role, in one batch."""

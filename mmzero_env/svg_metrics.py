@@ -129,15 +129,16 @@ def perceptual_hash(image: Image) -> int:
     Returns:
         64 bits, row by row from the lowest frequency; the first is the highest bit.
     """
-    sums = np.asarray(image)
-    area = 1
-    for axis in (0, 1):
-        size = sums.shape[axis]
-        starts = np.arange(SIDE) * size // SIDE
-        widths = np.maximum((np.arange(SIDE) + 1) * size // SIDE - starts, 1)
-        sums = np.add.reduceat(sums, starts, axis, dtype=np.int64)
-        area = area * widths.reshape((-1, 1) if axis == 0 else (1, -1))
-    grey = sums @ np.array([299, 587, 114]) / (1000 * area)
+    height, width = image.shape[:2]
+    rows, columns = (np.arange(SIDE + 1) * size // SIDE for size in (height, width))
+    # A picture smaller than the grid gives neighbouring cells the same pixels.
+    tall, wide = (np.maximum(np.diff(edges), 1) for edges in (rows, columns))
+    bands = [
+        image[at : at + many].sum(0, dtype=np.int64)
+        for at, many in zip(rows[:-1], tall, strict=True)
+    ]
+    sums = np.add.reduceat(np.stack(bands), columns[:-1], axis=1)
+    grey = sums @ np.array([299, 587, 114]) / (1000 * np.outer(tall, wide))
     # Rounded, or the noise of arithmetic would decide where a frequency does not occur.
     low = np.round(_COSINES @ grey @ _COSINES.T, 6)
     bits = (low > np.median(low)).ravel()

@@ -439,7 +439,8 @@ def fuzzed(pick: random.Random) -> str:
 
 @pytest.mark.parametrize("design", ["mm_zero", "mm_zero_official"])
 def test_fuzzed_actions_end_in_finite_rewards_and_reasons(design):
-    env = self_play_v0.raw_env(design, codes=2, answers=2, image_size=8, render_workers=0)
+    small = {"codes": 2, "answers": 2, "image_size": 8, "render_workers": 0, "window": 4}
+    env = self_play_v0.raw_env(design, **small)
     pick = random.Random(design)
     reached = set()
     env.reset(seed=1)
