@@ -138,11 +138,15 @@ def state_infos(episode: Episode, codes: list[dict[str, Any]]) -> dict[Role, dic
 
 def copied(data: Any) -> Any:
     """A copy of plain data, so that what was handed out once never changes."""
-    if isinstance(data, dict):
-        return {key: copied(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [copied(value) for value in data]
+    # A call a leaf would cost more than the rest of a turn.
+    if type(data) is dict:
+        return {key: copied(x) if type(x) in _NESTED else x for key, x in data.items()}
+    if type(data) is list:
+        return [copied(x) if type(x) in _NESTED else x for x in data]
     return data
+
+
+_NESTED = (dict, list)
 
 
 def reward_turns(

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmzero_env  # noqa: F401  (registers the ids)
+from benchmarks.environment import fuzz
 from mmzero_env import self_play_v0 as module
 from mmzero_env.episode import MAX_TEXT
 from mmzero_env.errors import UserError
@@ -426,40 +427,12 @@ def test_a_million_awkward_characters_at_every_turn(text):
     assert time.process_time() - started < 4
 
 
-def fuzzed(pick: random.Random) -> str:
-    """A text out of pieces that parsers look for, and characters that they do not."""
-    pieces = (
-        "<caption>", "</caption>", "<easy_question>", "</easy_question>", "<think>", "</think>",
-        "\\boxed{", "}", "```svg", "```", "<svg", ' viewBox="0 0 9 9">', "</svg>", "<rect/>",
-        "<text>6</text>", "&#0;", "&x;", "<!DOCTYPE", "\ud800", "\x00", "π", "1e999", "-", "/0",
-        "\\frac{1}{0}", "nan", "%", "9" * 400, " ", "\n", PROPOSAL_TEXT, GOOD.format(9),
-    )  # fmt: skip
-    return "".join(pick.choices(pieces, k=pick.randint(0, 12)))
-
-
 @pytest.mark.parametrize("design", ["mm_zero", "mm_zero_official"])
 def test_fuzzed_actions_end_in_finite_rewards_and_reasons(design):
-    small = {"codes": 2, "answers": 2, "image_size": 8, "render_workers": 0, "window": 4}
-    env = self_play_v0.raw_env(design, **small)
-    pick = random.Random(design)
-    reached = set()
-    env.reset(seed=1)
-    for _ in range(1500):
-        reached.add(env.request.role)
-        env.step(fuzzed(pick))
-        if env.request is not None:
-            continue
-        assert all(np.isfinite(value) for value in env.rewards.values())
-        proposer = env.infos["proposer_0"]
-        assert (proposer["proposal"] is None) == (proposer["failure"] is not None)
-        for code in env.infos["coder_0"]["codes"]:
-            assert code["rendered"] == (code["failure"] is None)
-            assert code["rendered"] or code["failure"]["reason"]
-        for agent in env.possible_agents:
-            for turn in env.infos[agent]["turns"]:
-                assert np.isfinite([turn["reward"], *turn["terms"].values()]).all()
-        env.reset()
-    assert reached == {"proposer", "coder", "solver"}
+    report = fuzz(1500, seed=3, reward_design=design, window=4)
+    assert report.actions == 1500 and report.episodes > 100
+    assert set(report.turns) == {"proposer", "coder", "solver"} and min(report.turns.values()) > 20
+    assert {"missing_tag", "no_code", "malformed_xml", "drawn"} <= set(report.ends)
 
 
 def test_a_design_of_ones_own_is_scored_with():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -105,9 +106,8 @@ def test_the_solver_is_asked_one_question_an_episode():
     assert set(asked) == {"easy", "hard"}
     for level in ("easy", "hard"):
         env.reset(seed=0, options={"questions": [level]})
-        answers = ["3", "3", "3", "6", "6"]
-        written = ["<think>x</think>\\boxed{%s}" % answer for answer in answers]
-        total, info, turns = finish(env, lambda r, texts=iter(written): next(texts))
+        boxes = deque(f"<think>x</think>\\boxed{{{answer}}}" for answer in "33366")
+        total, info, turns = finish(env, lambda r, boxes=boxes: boxes.popleft())
         vote = info["votes"][0]["votes"][level]
         assert turns == 5 and list(info["votes"][0]["votes"]) == [level]
         assert (vote["winner"], vote["consistency"]) == ("3", 0.6)
