@@ -183,7 +183,13 @@ def fuzz(actions: int, seed: int = 0, **arguments: Any) -> FuzzReport:
         What happened; it returns at all only if no step raised, every reward and term
         was finite, and every failure had a reason.
     """
-    small: dict[str, Any] = {"codes": 2, "answers": 2, "image_size": 16, "render_workers": 0}
+    small: dict[str, Any] = {
+        "codes": 2,
+        "answers": 2,
+        "image_size": 16,
+        "render_workers": 0,
+        "window": 4,
+    }
     env: Any = self_play_v0.raw_env(**{**small, **arguments})
     env.reset(seed=seed)
     rng, report = random.Random(seed), FuzzReport()
