@@ -6,10 +6,12 @@ order, so that infos of equal episodes compare equal and can be written as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mmzero_env.episode import Episode
+from mmzero_env.leaks import leak_signals
 from mmzero_env.protocol import (
     ROLES,
     Drawing,
@@ -22,6 +24,8 @@ from mmzero_env.protocol import (
     TurnReward,
     Vote,
 )
+from mmzero_env.svg_metrics import nearest, perceptual_hash, svg_metrics
+from mmzero_env.undrawn import NOT_DRAWN
 
 
 def failure_info(failure: Failure | None) -> dict[str, str] | None:
@@ -62,24 +66,87 @@ def drawing_info(code: str | None, drawing: Drawing | None) -> dict[str, Any]:
     }
 
 
-def state_infos(episode: Episode) -> dict[Role, dict[str, Any]]:
-    """What is known about an episode so far, by the role that it concerns.
+def fingerprint(drawing: Drawing | None) -> int | None:
+    """The perceptual hash of a drawing; None without a picture or for a blank stand-in."""
+    if drawing is None or drawing.image is None or NOT_DRAWN in drawing.flags:
+        return None
+    return perceptual_hash(drawing.image)
+
+
+def code_infos(
+    episode: Episode, fingerprints: Sequence[int | None], earlier: Iterable[int]
+) -> list[dict[str, Any]]:
+    """What is known about every code once all are drawn.
+
+    Args:
+        episode: The episode; its proposal is parsed, its codes are drawn.
+        fingerprints: :func:`fingerprint` of every drawing.
+        earlier: Fingerprints of the other pictures of the window. The episode's own
+            codes show one proposal and look alike on purpose, so they are not in it.
 
     Returns:
-        For every role ``episode`` (id), ``topic`` and ``cut`` (``[request id,
+        For each code :func:`drawing_info` and besides ``svg`` and ``leaks``, each None
+        if the guard refuses the code. ``svg`` holds ``elements``, ``type_entropy``
+        (bits), ``cost`` (plain shapes), ``text_share``, ``phash`` (16 hexadecimal
+        digits or None) and ``phash_distance`` (0 to 64 bits, None without another
+        picture); ``leaks`` the fields of :class:`mmzero_env.leaks.LeakSignals`.
+    """
+    earlier = list(earlier)
+    infos = []
+    for (code, drawing), mark in zip(episode.codes, fingerprints, strict=True):
+        info = drawing_info(code, drawing) | {"svg": None, "leaks": None}
+        metrics = None if code is None else svg_metrics(code)
+        if metrics is not None and not isinstance(metrics, Failure):
+            info["svg"] = {
+                "elements": metrics.elements,
+                "type_entropy": metrics.type_entropy,
+                "cost": metrics.cost,
+                "text_share": metrics.text_share,
+                "phash": None if mark is None else f"{mark:016x}",
+                "phash_distance": None if mark is None else nearest(mark, earlier),
+            }
+            if isinstance(episode.proposal, Proposal):
+                info["leaks"] = asdict(leak_signals(metrics.text, episode.proposal))
+        infos.append(info)
+    return infos
+
+
+def state_infos(episode: Episode, codes: list[dict[str, Any]]) -> dict[Role, dict[str, Any]]:
+    """What is known about an episode so far, by the role that it concerns.
+
+    Args:
+        episode: The episode.
+        codes: What is known about its codes, by :func:`drawing_info` or
+            :func:`code_infos`.
+
+    Returns:
+        For every role ``episode_id``, ``topic`` and ``cut`` (``[request id,
         sample]`` of texts that were too long). Besides, for the Proposer
         ``proposal`` (its six fields or None) and ``failure``; for the Coder
-        ``codes``, a list of :func:`drawing_info`.
+        ``codes``.
     """
     cut = [list(each) for each in episode.cut]
     infos: dict[Role, dict[str, Any]] = {
-        role: {"episode": episode.id, "topic": episode.topic, "cut": cut} for role in ROLES
+        role: {"episode_id": episode.id, "topic": episode.topic, "cut": cut} for role in ROLES
     }
     proposal = episode.proposal
     infos["proposer"]["proposal"] = asdict(proposal) if isinstance(proposal, Proposal) else None
     infos["proposer"]["failure"] = failure_info(proposal) if isinstance(proposal, Failure) else None
-    infos["coder"]["codes"] = [drawing_info(code, drawing) for code, drawing in episode.codes]
+    infos["coder"]["codes"] = codes
     return infos
+
+
+def copied(data: Any) -> Any:
+    """A copy of plain data, so that what was handed out once never changes."""
+    # A call a leaf would cost more than the rest of a turn.
+    if type(data) is dict:
+        return {key: copied(x) if type(x) in _NESTED else x for key, x in data.items()}
+    if type(data) is list:
+        return [copied(x) if type(x) in _NESTED else x for x in data]
+    return data
+
+
+_NESTED = (dict, list)
 
 
 def reward_turns(
@@ -134,7 +201,7 @@ def summary_text(
     Returns:
         Several lines without a final line break.
     """
-    state = state_infos(episode)
+    state = state_infos(episode, [drawing_info(code, drawing) for code, drawing in episode.codes])
     lines = [f"episode {episode.id} · topic: {episode.topic}"]
     proposal, failure = state["proposer"]["proposal"], state["proposer"]["failure"]
     if proposal is not None:
@@ -159,3 +226,9 @@ def summary_text(
     if request is not None:
         lines.append(f"  next: {request.id}")
     return "\n".join(lines)
+
+
+def showable(text: str, encoding: str | None) -> str:
+    """A text with every character escaped that a stream of that encoding cannot show."""
+    coding = encoding or "utf-8"
+    return text.encode(coding, "backslashreplace").decode(coding)

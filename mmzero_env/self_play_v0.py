@@ -60,21 +60,28 @@ only. Resetting with a seed empties that window.
 
 ### Infos
 
-Plain data, equal for equal seeds and actions. For each agent `episode`, `topic`, `cut`,
+Plain data, equal for equal seeds and actions. For each agent `episode_id`, `topic`, `cut`,
 `request` (id, sample, samples and seed of the turn it has to take, else None), and
 
-| Agent        | Key                   | Meaning                                                |
-|--------------|-----------------------|--------------------------------------------------------|
-| `proposer_0` | `proposal`, `failure` | the parsed proposal, or stage, reason and detail       |
-| `coder_0`    | `codes`               | for each code: extracted, rendered, failure, flags     |
-| all, at end  | `turns`               | for each turn: request, sample, reward, terms          |
+| Agent        | Key                   | Meaning                                                   |
+|--------------|-----------------------|-----------------------------------------------------------|
+| `proposer_0` | `proposal`, `failure` | the parsed proposal, or stage, reason and detail          |
+| `coder_0`    | `codes`               | for each code: extracted, rendered, failure, flags, and   |
+|              |                       | from the drawing on `svg` and `leaks`                     |
+| all, at end  | `turns`               | for each turn: request, sample, reward, terms             |
 | all, at end  | `votes`               | for each code: votes by question, solvability, difficulty |
+
+`svg`: `elements`, `type_entropy` (bits), `cost` (plain shapes), `text_share`, `phash` (64 bits
+in hexadecimal) and `phash_distance`, the fewest bits that differ from a picture of another
+episode of the window. `leaks`: `hard_answer` (it stands in the picture's text and not in the
+caption), `telltale` ("answer", "solution" or "therefore" does), `question_share` (of the hard
+question's words). Both are None for a code that the guard refuses.
 
 ### Starting State
 
 `reset(options={"topic": "map"})` fixes the topic, otherwise one of `topics` is drawn.
 `reset(options={"proposal": proposal})` starts from a `Proposal`; the Proposer then has
-no turn.
+no turn. `reset(options={"questions": ["hard"]})` asks only that question in this episode.
 
 ### Episode Termination
 
@@ -87,6 +94,7 @@ or earlier if the proposal is malformed or no code renders.
 self_play_v0.env(
     reward_design="mm_zero", prompts="mm_zero", codes=4, answers=5, image_size=448,
     topics=TOPICS, window=32, render_workers=1, render_mode=None,
+    questions=("easy", "hard"), render_backend="cairosvg",
 )
 ```
 
@@ -94,11 +102,14 @@ self_play_v0.env(
 `prompts`: name of a prompt set, or a `PromptSet`.
 `codes`: codes for a proposal. `answers`: answers to each question about each picture.
 `image_size`: side of the pictures, in pixels.
-`topics`: topics that a reset draws from.
+`topics`: topics that a reset draws from, each of at most 1,000,000 characters.
 `window`: number of episodes, the current one included, that repetition is measured over.
 `render_workers`: processes that draw; 0 draws in this process, without limits on time and memory.
 `render_mode`: `"ansi"` gives a summary as text, `"rgb_array"` the pictures side by side,
 `"human"` prints the summary.
+`questions`: questions that the Solver is asked about each picture, in this order.
+`render_backend`: what draws. With None nothing is drawn: a code that the guard lets through gets
+a blank picture and the flag `not_drawn`. That is for players that do not look and for measuring.
 
 ### Version History
 
@@ -108,6 +119,7 @@ self_play_v0.env(
 from __future__ import annotations
 
 import difflib
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -120,24 +132,44 @@ from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import wrappers
 from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
+from mmzero_env.arguments import (
+    checked_count,
+    checked_proposal,
+    checked_questions,
+    checked_topic,
+    longest_prompt,
+    named,
+)
 from mmzero_env.episode import MAX_TEXT, Episode, EpisodeConfig
 from mmzero_env.errors import UserError, unknown
-from mmzero_env.infos import code_votes, reward_turns, state_infos, summary_text
-from mmzero_env.prompts import PromptSet
+from mmzero_env.infos import (
+    code_infos,
+    code_votes,
+    copied,
+    drawing_info,
+    fingerprint,
+    reward_turns,
+    showable,
+    state_infos,
+    summary_text,
+)
+from mmzero_env.prompts import PromptSet, get_prompts
 from mmzero_env.protocol import (
+    QUESTIONS,
     ROLES,
     TOPICS,
     Completion,
     EpisodeOutcome,
     EpisodeRewards,
     Image,
-    Proposal,
+    Question,
     Request,
     Role,
 )
 from mmzero_env.rendering import Renderer
 from mmzero_env.rewards import RewardDesign, get_design
 from mmzero_env.spaces import Utterance
+from mmzero_env.undrawn import Undrawn
 
 AGENTS: dict[Role, str] = {role: f"{role}_0" for role in ROLES}
 """The agent that plays each role."""
@@ -170,6 +202,7 @@ class raw_env(AECEnv, EzPickle):
         "render_fps": 1,
     }
 
+    @named
     def __init__(
         self,
         reward_design: str | RewardDesign = "mm_zero",
@@ -181,6 +214,8 @@ class raw_env(AECEnv, EzPickle):
         window: int = 32,
         render_workers: int = 1,
         render_mode: str | None = None,
+        questions: Sequence[Question] = QUESTIONS,
+        render_backend: str | None = "cairosvg",
     ) -> None:
         """Build the environment; see the module for the arguments.
 
@@ -198,25 +233,34 @@ class raw_env(AECEnv, EzPickle):
             window,
             render_workers,
             render_mode,
+            questions,
+            render_backend,
         )
         AECEnv.__init__(self)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
-        for name, value, least in (
-            ("image_size", image_size, 1),
-            ("window", window, 1),
-            ("render_workers", render_workers, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(
-                    f"{name} must be a whole number of at least {least}, got {value!r}."
-                )
-        if isinstance(topics, str) or not topics or not all(isinstance(t, str) for t in topics):
+        checked_count("image_size", image_size, 1)
+        checked_count("window", window, 1)
+        checked_count("render_workers", render_workers, 0)
+        if isinstance(topics, str) or not topics:
             raise UserError(f"topics must be a non-empty sequence of str, got {topics!r:.200}.")
+        if isinstance(reward_design, str):
+            reward_design = get_design(reward_design)
+        elif not isinstance(reward_design, RewardDesign):
+            raise UserError(
+                "reward_design must be the name of a reward design or a RewardDesign, got "
+                f"{reward_design!r:.200}."
+            )
         self.render_mode = render_mode
-        self.design = get_design(reward_design) if isinstance(reward_design, str) else reward_design
-        self.config = EpisodeConfig(codes=codes, answers=answers, prompts=prompts)
-        self.topics = tuple(topics)
+        self.design = reward_design
+        self.config = EpisodeConfig(
+            codes=codes,
+            answers=answers,
+            prompts=prompts,
+            questions=checked_questions(questions),
+            caption_answers=self.design.caption_answers(answers),
+        )
+        self.topics = tuple(checked_topic(each) for each in topics)
         self.possible_agents = list(AGENTS.values())
         self.agents: list[str] = []
         self.request: Request | None = None
@@ -224,17 +268,27 @@ class raw_env(AECEnv, EzPickle):
         self.episode_rewards: EpisodeRewards | None = None
         self._roles = {agent: role for role, agent in AGENTS.items()}
         self._past: deque[EpisodeOutcome] = deque(maxlen=window)
-        self._renderer = Renderer(size=image_size, workers=render_workers)
+        # This episode is one of the window, so one less of the others is remembered.
+        self._fingerprints: deque[tuple[int, ...]] = deque(maxlen=window - 1)
+        self._marks: tuple[int, ...] = ()
+        self._codes: list[dict[str, Any]] = []
+        self._known: tuple[str, int, int] = ("", 0, 0)
+        self._state: dict[Role, dict[str, Any]] = {}
+        self._renderer: Renderer | Undrawn = (
+            Undrawn(image_size)
+            if render_backend is None
+            else Renderer(size=image_size, workers=render_workers, backend=render_backend)
+        )
         self._episode: Episode | None = None
         self._proposal_given = False
         self._blank: Image = np.full((image_size, image_size, 3), 255, np.uint8)
         self._blank.flags.writeable = False
         self._np_random, _ = seeding.np_random()
-        # A prompt quotes a proposal, so it may be longer than any single action.
+        longest = longest_prompt(get_prompts(prompts))
         self._observation_spaces = {
             agent: Dict(
                 {
-                    "text": Utterance(2 * MAX_TEXT),
+                    "text": Utterance(longest),
                     "image": Box(0, 255, self._blank.shape, np.uint8),
                 }
             )
@@ -255,37 +309,41 @@ class raw_env(AECEnv, EzPickle):
 
         Args:
             seed: Seeds the topics and episodes from here on and empties the window.
-            options: ``topic`` (str) and ``proposal`` (:class:`Proposal`), both optional.
-                Other keys are left to wrappers.
+            options: ``topic`` (str), ``proposal`` (:class:`Proposal`) and ``questions``
+                (those to ask in this episode), all optional. Other keys are left to
+                wrappers.
 
         Raises:
             UserError: If an option is misspelt or of the wrong type.
         """
         options = options or {}
-        known = ("topic", "proposal")
+        known = ("topic", "proposal", "questions")
         for name in options:
             # Wrappers and Farama's tests pass options of their own; a near miss is a typo.
-            if name not in known and difflib.get_close_matches(str(name), known):
+            if name not in known and difflib.get_close_matches(str(name), known, cutoff=0.8):
                 raise unknown("reset option", str(name), known)
         topic, proposal = options.get("topic"), options.get("proposal")
-        if topic is not None and not isinstance(topic, str):
-            raise UserError(f"the reset option 'topic' must be a str, got {topic!r:.200}.")
-        if proposal is not None and not isinstance(proposal, Proposal):
-            raise UserError(
-                f"the reset option 'proposal' must be a Proposal, got {proposal!r:.200}."
-            )
+        if topic is not None:
+            topic = checked_topic(topic)
+        config = self.config
+        if options.get("questions") is not None:
+            config = replace(config, questions=checked_questions(options["questions"]))
+        if proposal is not None:
+            checked_proposal(proposal)
         if seed is not None:
             self._np_random, _ = seeding.np_random(seed)
             self._past.clear()
+            self._fingerprints.clear()
         drawn = self.topics[int(self._np_random.integers(len(self.topics)))]
         episode_seed = int(self._np_random.integers(2**63))
         self._episode = Episode(
             id=f"{episode_seed:016x}",
             topic=drawn if topic is None else topic,
             seed=episode_seed,
-            config=self.config,
+            config=config,
             proposal=proposal,
         )
+        self._codes, self._marks = [], ()
         self._proposal_given = proposal is not None
         self.outcome = None
         self.episode_rewards = None
@@ -303,9 +361,10 @@ class raw_env(AECEnv, EzPickle):
         role = self._roles[agent]
         request = self.request if self.request is not None and self.request.role == role else None
         if request is None:
-            return {"text": "", "image": self._blank}
+            return {"text": "", "image": self._blank.copy()}
+        # Copies: whoever writes into an observation must not change the episode.
         image = request.image if request.image is not None else self._blank
-        return {"text": request.prompt, "image": image}
+        return {"text": request.prompt, "image": image.copy()}
 
     def step(self, action: str | None) -> None:
         """Take the selected agent's text as the next sample of its prompt.
@@ -332,8 +391,8 @@ class raw_env(AECEnv, EzPickle):
         self._cumulative_rewards[self.agent_selection] = 0.0
         self._clear_rewards()
         self._episode.submit(self.request.id, [Completion(str(action))])
-        if self.request.role == "coder" and not self._episode.remaining(self.request.id):
-            self._draw()
+        if self.request.role == "coder":
+            self._take_code(self._episode, last=not self._episode.remaining(self.request.id))
         self._select()
         if self.request is None:
             self._finish()
@@ -366,7 +425,7 @@ class raw_env(AECEnv, EzPickle):
         summary = summary_text(self._episode, self.request, self.episode_rewards)
         if self.render_mode == "ansi":
             return summary
-        print(summary)
+        print(showable(summary, getattr(sys.stdout, "encoding", None)))
         return None
 
     def close(self) -> None:
@@ -379,18 +438,29 @@ class raw_env(AECEnv, EzPickle):
         self.request = requests[0] if requests else None
         self.agent_selection = AGENTS[self.request.role if self.request else "proposer"]
 
-    def _draw(self) -> None:
-        assert self._episode is not None
-        jobs = self._episode.pending_renders()
+    def open_requests(self) -> tuple[Request, ...]:
+        """Every request that misses answers, in the order in which turns are taken."""
+        return () if self._episode is None else self._episode.open_requests()
+
+    def _take_code(self, episode: Episode, last: bool) -> None:
+        """Note a new code; draw all of them once the last one is there."""
+        if not last:
+            self._codes = [drawing_info(code, drawing) for code, drawing in episode.codes]
+            return
+        jobs = episode.pending_renders()
         for job, drawing in zip(jobs, self._renderer.render(jobs), strict=True):
-            self._episode.draw(job.id, drawing)
+            episode.draw(job.id, drawing)
+        marks = [fingerprint(drawing) for _, drawing in episode.codes]
+        earlier = (mark for past in self._fingerprints for mark in past)
+        self._codes = code_infos(episode, marks, earlier)
+        self._marks = tuple(mark for mark in marks if mark is not None)
 
     def _finish(self) -> None:
         assert self._episode is not None
         self.outcome = self._episode.outcome()
         self._past.append(replace(self.outcome, codes=()))
-        population = [*list(self._past)[:-1], self.outcome]
-        self.episode_rewards = self.design.score(population)[-1]
+        self._fingerprints.append(self._marks)
+        self.episode_rewards = self.design.score_last([*list(self._past)[:-1], self.outcome])
         turns = reward_turns(self.outcome, self.episode_rewards, self._proposal_given)
         self.terminations = dict.fromkeys(self.agents, True)
         self._refresh_infos()
@@ -399,13 +469,17 @@ class raw_env(AECEnv, EzPickle):
             own = turns[self._roles[agent]]
             self.rewards[agent] = float(np.mean([turn["reward"] for turn in own])) if own else 0.0
             self.infos[agent]["turns"] = own
-            self.infos[agent]["votes"] = votes
+            self.infos[agent]["votes"] = copied(votes)
 
     def _refresh_infos(self) -> None:
         assert self._episode is not None
-        state = state_infos(self._episode)
+        # Between two answers nothing changes but the request, unless a text was cut.
+        known = (self._episode.id, len(self._codes), len(self._episode.cut))
+        if known != self._known or self.request is None or self.request.role != "solver":
+            self._known, self._state = known, state_infos(self._episode, self._codes)
+        state = self._state
         self.infos = {
-            agent: {**state[self._roles[agent]], "request": None} for agent in self.agents
+            agent: {**copied(state[self._roles[agent]]), "request": None} for agent in self.agents
         }
         if self.request is not None:
             done = self.request.n - self._episode.remaining(self.request.id)

@@ -1,12 +1,26 @@
-"""The space of what a language model may say."""
+"""The space of what a language model may say, also across processes.
+
+Gymnasium's asynchronous vector environments hand observations over in shared memory.
+For its own ``Text`` they read that memory once, before anything was written, and every
+later text stays what it was then. :class:`Utterance` brings handlers of its own, so
+``gymnasium.make_vec(..., vectorization_mode="async")`` needs no option.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import string
-from typing import Any
+from collections.abc import Sequence
+from multiprocessing.heap import BufferWrapper
+from typing import Any, overload
 
 import numpy as np
 from gymnasium.spaces import Text
+from gymnasium.vector.utils import (
+    create_shared_memory,
+    read_from_shared_memory,
+    write_to_shared_memory,
+)
 
 # Printable ASCII without the exotic white space (\t, \r, \v, \f) of string.printable.
 _SAMPLED = string.digits + string.ascii_letters + string.punctuation + " \n"
@@ -78,3 +92,82 @@ class Utterance(Text):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+_LENGTH = 8  # bytes of the length that stands before each text
+_WIDEST = 4  # bytes of the longest character in UTF-8
+# Lone surrogates are legal in a str and in model output.
+_CODEC = ("utf-8", "surrogatepass")
+
+
+class SharedTexts(Sequence[str]):
+    """The texts of several environments in one block of shared memory, read when asked.
+
+    A slot holds eight bytes with the length and then the text in UTF-8. The block is as
+    long as the longest texts could be; the operating system gives memory only to the
+    part that has been written.
+
+    A deep copy is a plain tuple of strings: that is what a vector environment returns,
+    unless it was told not to copy.
+
+    Args:
+        memory: What :func:`create_shared_memory` gave for an :class:`Utterance`.
+        count: Number of environments.
+        max_length: Longest text of the space, in characters.
+    """
+
+    def __init__(self, memory: BufferWrapper, count: int, max_length: int) -> None:
+        self._memory = memory
+        self._slot = _LENGTH + _WIDEST * max_length
+        self._count = count
+
+    def write(self, index: int, text: str) -> None:
+        """Put the text of one environment into its slot."""
+        data = text.encode(*_CODEC)
+        view = self._memory.create_memoryview()
+        at = index * self._slot
+        view[at : at + _LENGTH] = len(data).to_bytes(_LENGTH, "little")
+        view[at + _LENGTH : at + _LENGTH + len(data)] = data
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        if isinstance(index, slice):
+            return tuple(self[each] for each in range(*index.indices(self._count)))
+        if not -self._count <= index < self._count:
+            raise IndexError(f"there are {self._count} texts, asked for number {index}")
+        view = self._memory.create_memoryview()
+        at = index % self._count * self._slot
+        length = int.from_bytes(view[at : at + _LENGTH], "little")
+        return bytes(view[at + _LENGTH : at + _LENGTH + length]).decode(*_CODEC)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> tuple[str, ...]:
+        return tuple(self)
+
+
+# Gymnasium's annotations know its own kinds of memory only; at run time any will do.
+@create_shared_memory.register(Utterance)
+def _create(space: Utterance, n: int = 1, ctx: Any = multiprocessing) -> Any:
+    memory = BufferWrapper(n * (_LENGTH + _WIDEST * space.max_length))
+    # A reused block still holds what was in it.
+    texts = SharedTexts(memory, n, space.max_length)
+    for index in range(n):
+        texts.write(index, "")
+    return memory
+
+
+@read_from_shared_memory.register(Utterance)
+def _read(space: Utterance, shared_memory: BufferWrapper, n: int = 1) -> Any:
+    return SharedTexts(shared_memory, n, space.max_length)
+
+
+@write_to_shared_memory.register(Utterance)
+def _write(space: Utterance, index: int, values: str, shared_memory: BufferWrapper) -> None:
+    SharedTexts(shared_memory, index + 1, space.max_length).write(index, values)

@@ -46,6 +46,26 @@ def check_cost(root: etree._Element, limits: RenderLimits) -> None:
     Raises:
         Refusal: ``too_costly``, ``too_deep`` or ``reference_cycle``.
     """
+    total = drawing_cost(root, limits)
+    if total > limits.max_cost:
+        raise Refusal(
+            "too_costly", f"drawing cost {total:.3g}, at most {limits.max_cost:g} plain shapes"
+        )
+
+
+def drawing_cost(root: etree._Element, limits: RenderLimits) -> float:
+    """The cost of a document with every reference followed.
+
+    Args:
+        root: The ``<svg>`` element, references already cleaned.
+        limits: ``max_depth``.
+
+    Returns:
+        The cost in units of one plain shape.
+
+    Raises:
+        Refusal: ``too_deep`` or ``reference_cycle``.
+    """
     counter = _Counter(root, limits)
     total, _ = counter.drawn(root)
     # A style sheet may give any element any paint; count it for all of them.
@@ -53,10 +73,7 @@ def check_cost(root: etree._Element, limits: RenderLimits) -> None:
         for name in fragments(sheet.text or ""):
             total += counter.elements * counter.referred(name)[0]
         total += (sheet.text or "").count("{") * counter.elements * SEARCH
-    if total > limits.max_cost:
-        raise Refusal(
-            "too_costly", f"drawing cost {total:.3g}, at most {limits.max_cost:g} plain shapes"
-        )
+    return total
 
 
 class _Counter:

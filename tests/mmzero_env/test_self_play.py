@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import pickle
 import random
-import warnings
+import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,67 +13,19 @@ import pytest
 from gymnasium.utils.env_checker import data_equivalence
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pettingzoo.test import (
-    api_test,
-    parallel_api_test,
-    parallel_seed_test,
-    render_test,
-    seed_test,
-)
 
 import mmzero_env  # noqa: F401  (registers the ids)
+from benchmarks.environment import fuzz
 from mmzero_env import self_play_v0 as module
 from mmzero_env.episode import MAX_TEXT
 from mmzero_env.errors import UserError
-from mmzero_env.protocol import TOPICS, Proposal
-from mmzero_env.spaces import Utterance
+from mmzero_env.prompts import PromptSet
+from mmzero_env.protocol import TOPICS
+from mmzero_env.rewards import get_design
+from tests.mmzero_env.table_game import BAD, GOOD, PROPOSAL, PROPOSAL_TEXT, SMALL, act, play
 
 # Untyped on purpose: PettingZoo's types know neither our attributes nor a render mode.
 self_play_v0: Any = module
-
-PROPOSAL = Proposal("table", "A table with a cell 3.", "Which number?", "3", "Twice it?", "6")
-PROPOSAL_TEXT = (
-    "<content_type>table</content_type><caption>A table with a cell 3.</caption>"
-    "<easy_question>Which number?</easy_question><easy_answer>3</easy_answer>"
-    "<hard_question>Twice it?</hard_question><hard_answer>6</hard_answer>"
-)
-GOOD = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">'
-    '<rect width="64" height="64" fill="white"/><rect x="8" y="8" width="{0}" height="20" '
-    'fill="blue"/></svg>'
-)
-BAD = '<svg viewBox="0 0 64 64"><rect </svg>'
-SMALL: dict[str, Any] = {"codes": 2, "answers": 3, "image_size": 32, "render_workers": 0}
-
-
-def act(request) -> str:
-    """A player that proposes well, draws well then badly, and answers 3 and 6."""
-    if request.role == "proposer":
-        return PROPOSAL_TEXT
-    if request.role == "coder":
-        return GOOD
-    return "<think>I look.</think>\\boxed{3}" if "easy" in request.id else "\\boxed{6}"
-
-
-def play(env: Any, player=act) -> dict[str, dict]:
-    """Play one episode; what each agent had seen when it ended."""
-    final = {}
-    coded = 0
-    for agent in env.agent_iter():
-        observation, reward, terminated, _, info = env.last()
-        if terminated:
-            final[agent] = {"reward": reward, "info": info, "observation": observation}
-            env.step(None)
-            continue
-        request = env.unwrapped.request
-        assert agent == f"{request.role}_0" and observation["text"] == request.prompt
-        assert env.observation_space(agent).contains(observation)
-        assert info["request"]["id"] == request.id and reward == 0
-        text = player(request)
-        if text == GOOD:
-            text, coded = (GOOD.format(20), BAD)[coded % 2], coded + 1
-        env.step(text)
-    return final
 
 
 @pytest.fixture
@@ -80,68 +33,6 @@ def env():
     made = self_play_v0.env(**SMALL)
     yield made
     made.close()
-
-
-class Lines(Utterance):
-    """Samples of one of a few lines, so that random play reaches every role."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__(MAX_TEXT)
-        self.lines = lines
-
-    def sample(self, mask=None, probability=None) -> str:
-        return self.lines[int(self.np_random.integers(len(self.lines)))]
-
-
-def lively(make):
-    """Environments whose random actions propose and draw well most of the time."""
-
-    def made(**kwargs):
-        env = make(**SMALL, **kwargs)
-        env.unwrapped._action_spaces |= {
-            "proposer_0": Lines(PROPOSAL_TEXT),
-            "coder_0": Lines(GOOD.format(9), GOOD.format(40), BAD, "words"),
-            "solver_0": Lines("\\boxed{3}", "\\boxed{6}", "<think>x</think>\\boxed{3}", "π"),
-        }
-        return env
-
-    return made
-
-
-def plain(make):
-    return lambda **kwargs: make(**SMALL, **kwargs)
-
-
-def watch_drawings(env) -> list[bool]:
-    """Collects, while the environment is used, whether each code of an episode rendered."""
-    drawn: list[bool] = []
-    raw = env.unwrapped
-    draw = raw._draw
-
-    def watched():
-        draw()
-        drawn.extend(drawing.ok for _, drawing in raw._episode.codes)
-
-    raw._draw = watched
-    return drawn
-
-
-@pytest.mark.parametrize("actions", [plain, lively])
-def test_farama_tests_pass(actions):
-    with warnings.catch_warnings():
-        # A text space is neither a Box nor an array; that is all that may be said.
-        warnings.simplefilter("error")
-        for text in ("Observation is not a NumPy", "Observation space", "Action space", "Agent"):
-            warnings.filterwarnings("ignore", message=text)
-        for cycles in (1, 5, 40):
-            env = actions(self_play_v0.env)()
-            drawn = watch_drawings(env)
-            api_test(env, num_cycles=cycles)
-            assert bool(drawn) == (actions is lively)
-            parallel_api_test(actions(self_play_v0.parallel_env)(), num_cycles=cycles)
-    seed_test(actions(self_play_v0.env), num_cycles=40)
-    parallel_seed_test(actions(self_play_v0.parallel_env), num_cycles=40)
-    render_test(actions(self_play_v0.env))
 
 
 def test_render_modes(capsys):
@@ -252,7 +143,9 @@ def test_equal_seeds_give_equal_episodes_whatever_came_before():
         ends.append((first, play(env)))
         env.close()
     assert data_equivalence(ends[0], ends[1], exact=True)
-    assert ends[0][0]["solver_0"]["info"]["episode"] != ends[0][1]["solver_0"]["info"]["episode"]
+    assert (
+        ends[0][0]["solver_0"]["info"]["episode_id"] != ends[0][1]["solver_0"]["info"]["episode_id"]
+    )
 
 
 def test_topics_are_drawn_from_the_list():
@@ -291,8 +184,8 @@ def test_the_parallel_form_gives_the_same_rewards(env):
     while parallel.agents:
         request = parallel.unwrapped.request
         text = act(request)
-        if text == GOOD:
-            text, coded = (GOOD.format(20), BAD)[coded % 2], coded + 1
+        if text == GOOD.format(20):
+            text, coded = (text, BAD)[coded % 2], coded + 1
         actions = {agent: "not read" for agent in parallel.agents} | {f"{request.role}_0": text}
         _, rewards, _, _, infos = parallel.step(actions)
     parallel.close()
@@ -331,7 +224,7 @@ def test_a_million_characters_are_legal_and_more_are_cut(env):
     env.reset(seed=7)
     env.step(PROPOSAL_TEXT + " " * MAX_TEXT)
     assert env.agent_selection == "coder_0"
-    request_id = f"{env.unwrapped.infos['coder_0']['episode']}/proposer"
+    request_id = f"{env.unwrapped.infos['coder_0']['episode_id']}/proposer"
     assert env.infos["proposer_0"]["cut"] == [[request_id, 0]]
 
 
@@ -344,9 +237,17 @@ def test_wrong_use_raises_at_once(env):
         ({"prompts": "mm_one"}, "mm_zero"),
         ({"codes": 0}, "codes must"),
         ({"reward_design": "mm_one"}, "mm_zero"),
+        ({"reward_design": 3}, "name of a reward design or a RewardDesign, got 3"),
+        ({"questions": "hard"}, "questions must be a sequence of easy, hard"),
+        ({"questions": ("heard",)}, "Did you mean 'hard'"),
+        ({"render_backend": "cairo"}, "Did you mean 'cairosvg'"),
+        ({"render_backend": None, "image_size": 5000}, "1 to 4096"),
+        ({"topics": ("x" * (MAX_TEXT + 1),)}, "topic must be a str of at most 1,000,000"),
+        ({"code": 3}, "unknown argument 'code'. Did you mean 'codes'"),
     ):
-        with pytest.raises(UserError, match=message):
-            self_play_v0.raw_env(**arguments)
+        for make in (self_play_v0.raw_env, self_play_v0.env, self_play_v0.parallel_env):
+            with pytest.raises(UserError, match=message):
+                make(**arguments)
     raw = self_play_v0.raw_env(**SMALL)
     with pytest.raises(UserError, match=r"call reset\(\)"):
         raw.step("x")
@@ -354,6 +255,8 @@ def test_wrong_use_raises_at_once(env):
         raw.reset(options={"topics": "map"})
     with pytest.raises(UserError, match="must be a Proposal"):
         raw.reset(options={"proposal": PROPOSAL_TEXT})
+    with pytest.raises(UserError, match="caption of a proposal must be a str of at most"):
+        raw.reset(options={"proposal": replace(PROPOSAL, caption="x" * (MAX_TEXT + 1))})
     raw.reset()
     with pytest.raises(UserError, match="must be a str, got int"):
         raw.step(3)
@@ -366,16 +269,175 @@ def test_wrong_use_raises_at_once(env):
         raw.step("x")
 
 
-def test_utterance_holds_any_script_and_samples_short_text():
-    space = Utterance(100, seed=4)
-    assert all(space.contains(text) for text in ("", "π ≈ 3.14", "图表\n\x00", "x" * 100))
-    assert not any(space.contains(value) for value in ("x" * 101, 3, None, b"bytes"))
-    samples = [space.sample() for _ in range(200)]
-    assert all(space.contains(text) and len(text) <= 64 for text in samples)
-    assert len(set(samples)) > 150 and max(map(len, samples)) > 50
-    again = Utterance(100, seed=4)
-    assert [again.sample() for _ in range(200)] == samples
-    copy = pickle.loads(pickle.dumps(space))
-    assert copy == space and copy.sample() == space.sample()
-    assert space != Utterance(99) and space != "Utterance(100)"
-    assert Utterance(5, seed=1).sample_length == 5
+CHART = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64"><rect width="30" height="9"/>'
+    '<rect y="20" width="{0}" height="9"/><text y="50">{1}</text></svg>'
+)
+
+
+def drawn_infos(env: Any, codes: list[str]) -> list[dict[str, Any]]:
+    """The infos of codes that are drawn for the fixed proposal."""
+    env.reset(options={"proposal": PROPOSAL})
+    for code in codes:
+        assert all("svg" not in info for info in env.infos["coder_0"]["codes"])
+        env.step(code)
+    return env.infos["coder_0"]["codes"]
+
+
+def test_infos_measure_every_picture():
+    env = self_play_v0.raw_env(**SMALL | {"codes": 4})
+    env.reset(seed=1)
+    first = drawn_infos(env, [CHART.format(9, "cells"), CHART.format(9, "answer: 6"), BAD, "words"])
+    svg = first[0]["svg"]
+    assert svg["elements"] == 3 and svg["text_share"] == pytest.approx(1 / 3)
+    assert svg["type_entropy"] == pytest.approx(0.9183, abs=1e-4) and svg["cost"] > 3
+    assert len(svg["phash"]) == 16 and svg["phash_distance"] is None
+    quiet = {"hard_answer": False, "telltale": False, "question_share": 0.0}
+    assert first[0]["leaks"] == quiet
+    assert first[1]["leaks"] == quiet | {"hard_answer": True, "telltale": True}
+    assert (
+        [code["svg"] for code in first[2:]] == [code["leaks"] for code in first[2:]] == [None] * 2
+    )
+    while env.request is not None:
+        env.step("\\boxed{6}")
+    again = drawn_infos(env, [CHART.format(9, "cells"), CHART.format(60, ""), "", ""])
+    assert again[0]["svg"]["phash_distance"] == 0 < again[1]["svg"]["phash_distance"] <= 64
+    env.reset(seed=1)
+    assert drawn_infos(env, [CHART.format(9, "cells")] * 4)[3]["svg"]["phash_distance"] is None
+
+
+def test_the_window_of_pictures_ends():
+    env = self_play_v0.raw_env(**SMALL | {"codes": 1, "window": 2})
+    env.reset(seed=1)
+    distances = []
+    for width in (5, 60, 5, 5):
+        distances.append(drawn_infos(env, [CHART.format(width, "")])[0]["svg"]["phash_distance"])
+        while env.request is not None:
+            env.step("x")
+    assert distances[0] is None and distances[1] > 0 and distances[2] > 0 and distances[3] == 0
+
+
+def test_without_a_backend_nothing_is_passed_off_as_a_drawing():
+    env = self_play_v0.raw_env(**SMALL, render_backend=None)
+    env.reset(seed=1, options={"proposal": PROPOSAL})
+    env.step(GOOD.format(9))
+    env.step(BAD)
+    good, bad = env.infos["coder_0"]["codes"]
+    assert good["rendered"] and good["flags"] == ["not_drawn"]
+    assert good["svg"]["elements"] == 2 and good["svg"]["phash"] is None
+    assert good["svg"]["phash_distance"] is None
+    assert not bad["rendered"] and bad["failure"]["reason"] == "malformed_xml"
+    assert (env.observe("solver_0")["image"] == 255).all()
+
+
+def test_questions_are_asked_as_told():
+    env = self_play_v0.env(**SMALL, questions=("hard",))
+    for options, asked in (({}, ["hard"]), ({"questions": ["hard", "easy"]}, ["hard", "easy"])):
+        env.reset(seed=1, options=options)
+        final = play(env)
+        turns = final["solver_0"]["info"]["turns"]
+        assert [turn["request"].rpartition("/")[2] for turn in turns[::3]] == asked
+    with pytest.raises(UserError, match="unknown question"):
+        env.reset(options={"questions": ["middle"]})
+    env.close()
+
+
+def test_writing_into_what_was_handed_out_changes_nothing(env):
+    env.reset(seed=1, options={"proposal": PROPOSAL})
+    env.step(GOOD.format(9))
+    env.step(BAD)
+    before = env.observe("solver_0")["image"].copy()
+    env.observe("solver_0")["image"][:] = 7
+    env.observe("proposer_0")["image"][:] = 7
+    env.infos["coder_0"]["codes"].clear()
+    env.infos["proposer_0"]["proposal"]["caption"] = "changed"
+    assert (env.observe("solver_0")["image"] == before).all()
+    assert (env.observe("proposer_0")["image"] == 255).all()
+    env.step("x")
+    assert len(env.infos["coder_0"]["codes"]) == 2
+    assert env.infos["proposer_0"]["proposal"]["caption"] == PROPOSAL.caption
+
+
+def test_open_requests_come_in_the_order_of_turns(env):
+    raw = env.unwrapped
+    assert raw.open_requests() == ()
+    env.reset(seed=1, options={"proposal": PROPOSAL})
+    env.step(GOOD.format(9))
+    env.step(GOOD.format(9))
+    asked = [request.id.split("/", 1)[1] for request in raw.open_requests()]
+    assert asked == ["solver/0/easy", "solver/0/hard", "solver/1/easy", "solver/1/hard"]
+    while raw.request is not None:
+        assert raw.request is raw.open_requests()[0]
+        env.step("x")
+
+
+def test_the_prompt_of_the_longest_proposal_is_an_observation():
+    """Nested tags make every field as long as the text they were read from."""
+    tags = ("caption", "easy_question", "easy_answer", "hard_question", "hard_answer")
+    opened, closed = ("".join(f"<{mark}{tag}>" for tag in tags) for mark in ("", "/"))
+    text = opened + "w " * ((MAX_TEXT - len(opened + closed)) // 2) + closed
+    twice = PromptSet(
+        "twice", "{topic}", "{caption}{caption}{hard_answer}", "{question}", "{caption}{question}"
+    )
+    for prompts in ("mm_zero", twice):
+        env = self_play_v0.raw_env(**SMALL, prompts=prompts)
+        env.reset(seed=1)
+        env.step(text)
+        observation = env.observe("coder_0")
+        assert len(observation["text"]) > 2.9 * MAX_TEXT
+        assert env.observation_space("coder_0").contains(observation)
+
+
+def test_printing_survives_what_no_terminal_can_show(capsys):
+    env = self_play_v0.raw_env(**SMALL, render_mode="human")
+    env.reset(seed=1)
+    env.step(PROPOSAL_TEXT.replace("cell", "\ud800 \x1b 图"))
+    assert "\\ud800" in capsys.readouterr().out
+
+
+NASTY = (
+    "\\boxed{" * (MAX_TEXT // 7),
+    "{" * (MAX_TEXT // 2) + "}" * (MAX_TEXT // 2),
+    "<caption>" * (MAX_TEXT // 9),
+    "<svg>" * (MAX_TEXT // 5) + "</svg>",
+    "```svg" * (MAX_TEXT // 6),
+    "```svg\n" + "<g>" * 70_000 + "```",
+    "\\boxed{" + "9" * MAX_TEXT + "}",
+    "\\boxed{" + "(" * (MAX_TEXT - 20) + "}",
+    "<think>" + " " * MAX_TEXT + "</think>\\boxed{3}",
+    "\x00\ud800\u202e" * (MAX_TEXT // 3),
+    "1 + " * (MAX_TEXT // 4),
+    '<svg viewBox="0 0 9 9"><text>' + "answer 6 " * (MAX_TEXT // 10) + "</text></svg>",
+)
+
+
+@pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
+def test_a_million_awkward_characters_at_every_turn(text):
+    env = self_play_v0.raw_env(codes=2, answers=2, image_size=16, render_backend=None)
+    env.reset(seed=1)
+    started = time.process_time()
+    for turns in ([text], [PROPOSAL_TEXT, text, text], [PROPOSAL_TEXT, GOOD.format(9), text]):
+        env.reset()
+        for turn in turns:
+            env.step(turn)
+        while env.request is not None:
+            env.step(text)
+        assert all(np.isfinite(value) for value in env.rewards.values())
+    assert env.infos["proposer_0"]["failure"] is None
+    assert time.process_time() - started < 4
+
+
+@pytest.mark.parametrize("design", ["mm_zero", "mm_zero_official"])
+def test_fuzzed_actions_end_in_finite_rewards_and_reasons(design):
+    report = fuzz(600, seed=3, reward_design=design)
+    assert report.actions == 600 and report.episodes > 100
+    assert set(report.turns) == {"proposer", "coder", "solver"} and min(report.turns.values()) > 20
+    assert {"missing_tag", "no_code", "malformed_xml", "drawn"} <= set(report.ends)
+
+
+def test_a_design_of_ones_own_is_scored_with():
+    design = get_design("mm_zero", **{"coder.render": 3.0})
+    env = self_play_v0.env(**SMALL, reward_design=design)
+    env.reset(seed=1)
+    turns = play(env)["coder_0"]["info"]["turns"]
+    assert turns[0]["terms"]["render"] == 3.0
