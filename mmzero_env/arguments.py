@@ -88,5 +88,10 @@ def longest_prompt(prompts: PromptSet) -> int:
     Tags may be nested, so every field of a proposal may be nearly as long as the text
     that it was read from.
     """
-    templates = (prompts.proposer_template, prompts.coder_template, prompts.solver_template)
+    templates = (
+        prompts.proposer_template,
+        prompts.coder_template,
+        prompts.solver_template,
+        prompts.caption_template,
+    )
     return max(len(template) + template.count("{") * MAX_TEXT for template in templates)
