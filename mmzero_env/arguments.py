@@ -12,6 +12,7 @@ from mmzero_env.episode import MAX_TEXT
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.prompts import PromptSet
 from mmzero_env.protocol import QUESTIONS, Proposal, Question
+from mmzero_env.rewards import RewardDesign
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,11 +74,21 @@ def checked_proposal(proposal: object) -> Proposal:
     return proposal
 
 
-def checked_questions(questions: object) -> tuple[Question, ...]:
-    """The questions to ask; :class:`mmzero_env.episode.EpisodeConfig` checks the names."""
+def checked_questions(questions: object, design: RewardDesign) -> tuple[Question, ...]:
+    """The questions to ask; :class:`mmzero_env.episode.EpisodeConfig` checks the names.
+
+    Args:
+        questions: What came.
+        design: What they are scored with; some cannot do without the easy question.
+    """
     if isinstance(questions, str) or not isinstance(questions, Sequence):
         raise UserError(
             f"questions must be a sequence of {', '.join(QUESTIONS)}, got {questions!r:.200}."
+        )
+    if design.needs_caption_answers and "easy" not in questions:
+        raise UserError(
+            "a reward design with labels from the caption needs the easy question, which decides "
+            f"whether a picture is used; got {questions!r:.200}."
         )
     return tuple(questions)
 

@@ -177,15 +177,21 @@ def reward_turns(
 
 
 def code_votes(rewards: EpisodeRewards) -> list[dict[str, Any]]:
-    """For each code its votes by question, its solvability and its difficulty."""
+    """For each code its votes and labels by question, its solvability and its difficulty."""
     return [
         {
             "votes": {question: vote_info(vote) for question, vote in code.votes.items()},
+            "labels": {question: vote_info(vote) for question, vote in code.labels.items()},
             "solvability": float(code.solvability),
             "difficulty": float(code.difficulty),
         }
         for code in rewards.codes
     ]
+
+
+def caption_votes(rewards: EpisodeRewards) -> dict[str, dict[str, Any]]:
+    """The votes on the answers that were given from the caption, by question."""
+    return {question: vote_info(vote) for question, vote in rewards.caption_votes.items()}
 
 
 def summary_text(

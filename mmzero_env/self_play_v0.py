@@ -39,7 +39,8 @@ count; a cut is noted in the infos.
 
 A prompt that wants n samples is answered in n turns of the same agent: 1 turn of the
 Proposer, `codes` turns of the Coder, then `answers` turns of the Solver for every
-question about every picture. Pictures are drawn when the last code is there.
+question about every picture. Pictures are drawn when the last code is there. A design that
+takes its labels from the caption has the Solver answer from the caption first, without a picture.
 
 ### Rewards
 
@@ -69,7 +70,9 @@ Plain data, equal for equal seeds and actions. For each agent `episode_id`, `top
 | `coder_0`    | `codes`               | for each code: extracted, rendered, failure, flags, and   |
 |              |                       | from the drawing on `svg` and `leaks`                     |
 | all, at end  | `turns`               | for each turn: request, sample, reward, terms             |
-| all, at end  | `votes`               | for each code: votes by question, solvability, difficulty |
+| all, at end  | `votes`               | for each code: votes and labels by question, solvability, |
+|              |                       | difficulty                                                |
+| all, at end  | `caption_votes`       | by question, if the design asks from the caption          |
 
 `svg`: `elements`, `type_entropy` (bits), `cost` (plain shapes), `text_share`, `phash` (64 bits
 in hexadecimal) and `phash_distance`, the fewest bits that differ from a picture of another
@@ -143,6 +146,7 @@ from mmzero_env.arguments import (
 from mmzero_env.episode import MAX_TEXT, Episode, EpisodeConfig
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.infos import (
+    caption_votes,
     code_infos,
     code_votes,
     copied,
@@ -253,13 +257,10 @@ class raw_env(AECEnv, EzPickle):
             )
         self.render_mode = render_mode
         self.design = reward_design
-        self.config = EpisodeConfig(
-            codes=codes,
-            answers=answers,
-            prompts=prompts,
-            questions=checked_questions(questions),
-            caption_answers=self.design.caption_answers(answers),
-        )
+        asked = checked_questions(questions, self.design)
+        self.config = EpisodeConfig(codes, answers, asked, prompts)
+        # After the count is known to be one.
+        self.config = replace(self.config, caption_answers=self.design.caption_answers(answers))
         self.topics = tuple(checked_topic(each) for each in topics)
         self.possible_agents = list(AGENTS.values())
         self.agents: list[str] = []
@@ -310,8 +311,7 @@ class raw_env(AECEnv, EzPickle):
         Args:
             seed: Seeds the topics and episodes from here on and empties the window.
             options: ``topic`` (str), ``proposal`` (:class:`Proposal`) and ``questions``
-                (those to ask in this episode), all optional. Other keys are left to
-                wrappers.
+                (those to ask), all optional. Other keys are left to wrappers.
 
         Raises:
             UserError: If an option is misspelt or of the wrong type.
@@ -327,7 +327,8 @@ class raw_env(AECEnv, EzPickle):
             topic = checked_topic(topic)
         config = self.config
         if options.get("questions") is not None:
-            config = replace(config, questions=checked_questions(options["questions"]))
+            asked = checked_questions(options["questions"], self.design)
+            config = replace(config, questions=asked)
         if proposal is not None:
             checked_proposal(proposal)
         if seed is not None:
@@ -464,12 +465,13 @@ class raw_env(AECEnv, EzPickle):
         turns = reward_turns(self.outcome, self.episode_rewards, self._proposal_given)
         self.terminations = dict.fromkeys(self.agents, True)
         self._refresh_infos()
-        votes = code_votes(self.episode_rewards)
+        votes, caption = code_votes(self.episode_rewards), caption_votes(self.episode_rewards)
         for agent in self.agents:
             own = turns[self._roles[agent]]
             self.rewards[agent] = float(np.mean([turn["reward"] for turn in own])) if own else 0.0
             self.infos[agent]["turns"] = own
             self.infos[agent]["votes"] = copied(votes)
+            self.infos[agent]["caption_votes"] = copied(caption)
 
     def _refresh_infos(self) -> None:
         assert self._episode is not None

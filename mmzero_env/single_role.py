@@ -37,9 +37,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import gymnasium
 from gymnasium.utils import EzPickle
 
-from mmzero_env.arguments import argument_names, checked_questions
+from mmzero_env.arguments import argument_names
 from mmzero_env.errors import UserError, unknown
-from mmzero_env.protocol import QUESTIONS, Image, Question, Request, Response, Role
+from mmzero_env.protocol import Image, Question, Request, Response, Role
 from mmzero_env.self_play_v0 import AGENTS, raw_env
 from mmzero_env.world import players
 
@@ -119,10 +119,8 @@ class SingleRole(gymnasium.Env[dict[str, Any], str], EzPickle):
                 )
             self.players[role] = player
         settings = {**self.defaults, **arguments}
-        self.questions: tuple[Question, ...] = checked_questions(
-            settings.get("questions", QUESTIONS)
-        )
         self._inner = raw_env(**settings)
+        self.questions: tuple[Question, ...] = self._inner.config.questions
         self._agent = AGENTS[self.role]
         self.render_mode = self._inner.render_mode
         self.observation_space = self._inner.observation_space(self._agent)
@@ -258,7 +256,8 @@ class Solver(SingleRole):
     """The Solver's view: a picture and a question in, answers out.
 
     Each episode asks one of ``questions``, drawn at random, unless the reset option
-    ``questions`` says which.
+    ``questions`` says which. A reward design with labels from the caption needs the easy
+    question beside the hard one, so it asks all of them, from the caption first.
     """
 
     role = "solver"
@@ -266,7 +265,7 @@ class Solver(SingleRole):
 
     def _options(self, options: dict[str, Any]) -> dict[str, Any]:
         drawn = self.questions[int(self.np_random.integers(len(self.questions)))]
-        if options.get("questions") is None:
+        if options.get("questions") is None and not self._inner.design.needs_caption_answers:
             options["questions"] = (drawn,)
         return options
 

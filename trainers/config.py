@@ -39,6 +39,9 @@ class StageConfig:
         answers: Answers to each question about each picture. In the Solver's stage:
             answers that vote on the label.
         pool: Proposals that a pool of training prompts is filtered from (not the Proposer's).
+        max_epochs: The stage ends early when every prompt of its pool has been seen so
+            often; labels are fixed for a stage, and a few prompts repeated for long teach
+            their errors. 0 sets no limit, as in the reference.
     """
 
     steps: int = 20
@@ -55,14 +58,16 @@ class StageConfig:
     codes: int = 4
     answers: int = 5
     pool: int = 1000
+    max_epochs: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be."""
         for name in ("prompts_per_step", "group_size", "codes", "answers", "pool", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.steps < 0:
-            raise UserError(f"steps must not be negative, got {self.steps}")
+        for name in ("steps", "max_epochs"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,8 +86,8 @@ def run(stage: Stage) -> None:
     Raises:
         EngineError: If a policy, the renderer or the trainer failed.
     """
-    source = _SOURCES[stage.role](stage)
-    if source is None:
+    prompts = _PROMPTS[stage.role](stage)
+    if prompts is None:
         stage.note(
             f"the {stage.role} of iteration {stage.iteration} was not trained: "
             "no prompt of its pool passed the filters"
@@ -96,7 +96,7 @@ def run(stage: Stage) -> None:
     extra: Metrics = {}
 
     def groups(step: int) -> list[Group]:
-        found, metrics = source(step)
+        found, metrics = prompts.collect(step)
         extra.clear()
         extra.update(metrics)
         return found
@@ -107,13 +107,26 @@ def run(stage: Stage) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = GroupTrainer(
             stage.policies[stage.role],
-            grpo_settings(stage.settings),
+            replace(grpo_settings(stage.settings), steps=_steps(stage, prompts)),
             groups,
             on_step,
             output_dir=scratch,
             seed=stage.seed("trainer") % 2**31,
         )
         trainer.train()
+
+
+def _steps(stage: Stage, prompts: Prompts) -> int:
+    s = stage.settings
+    if not s.max_epochs or prompts.pool is None:
+        return s.steps
+    limit = max(1, s.max_epochs * prompts.pool // s.prompts_per_step)
+    if limit < s.steps:
+        stage.note(
+            f"the stage ends after {limit} steps: its pool of {prompts.pool} has then been seen "
+            f"{s.max_epochs} times"
+        )
+    return min(s.steps, limit)
 
 
 def grpo_settings(settings: StageConfig) -> GRPOSettings:
@@ -134,15 +147,25 @@ def grpo_settings(settings: StageConfig) -> GRPOSettings:
     )
 
 
-Source = Callable[[int], tuple[list[Group], Metrics]]
+@dataclass(frozen=True)
+class Prompts:
+    """Where a stage's groups come from.
+
+    Attributes:
+        collect: Gives the groups of a step and what else is worth a metric.
+        pool: Number of distinct prompts, or None if they never repeat.
+    """
+
+    collect: Callable[[int], tuple[list[Group], Metrics]]
+    pool: int | None = None
 
 
-def _proposer_source(stage: Stage) -> Source:
+def _proposer_prompts(stage: Stage) -> Prompts:
     """Whole episodes on the topics in turn; a topic's episodes are a group."""
     s = stage.settings
     shape = stage.config.episode(codes=s.codes, answers=s.answers)
 
-    def source(step: int) -> tuple[list[Group], Metrics]:
+    def collect_step(step: int) -> tuple[list[Group], Metrics]:
         chosen = topics(s.prompts_per_step, start=step * s.prompts_per_step)
         episodes = []
         for t, topic in enumerate(chosen):
@@ -156,10 +179,10 @@ def _proposer_source(stage: Stage) -> Source:
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
         return groups, _episode_metrics(rollouts, rewards)
 
-    return source
+    return Prompts(collect_step)
 
 
-def _coder_source(stage: Stage) -> Source | None:
+def _coder_prompts(stage: Stage) -> Prompts | None:
     """Proposals of the new Proposer that the current Coder renders sometimes."""
     s = stage.settings
     proposals = propose(stage.policies["proposer"], stage.config, stage.name, s.pool).parsed
@@ -181,7 +204,7 @@ def _coder_source(stage: Stage) -> Source | None:
     rows = epochs(kept, stage.rng("order").shuffle)
     shape = stage.config.episode(codes=s.group_size, answers=s.answers)
 
-    def source(step: int) -> tuple[list[Group], Metrics]:
+    def collect_step(step: int) -> tuple[list[Group], Metrics]:
         episodes = []
         for k in range(s.prompts_per_step):
             name, proposal = f"{stage.name}/{step}/{k}", next(rows)
@@ -190,10 +213,10 @@ def _coder_source(stage: Stage) -> Source | None:
         rollouts, rewards = _play(stage, episodes)
         return coder_groups(rollouts, rewards), _episode_metrics(rollouts, rewards)
 
-    return source
+    return Prompts(collect_step, len(kept))
 
 
-def _solver_source(stage: Stage) -> Source | None:
+def _solver_prompts(stage: Stage) -> Prompts | None:
     """Hard questions about drawn pictures, labelled by the Solver's votes."""
     s = stage.settings
     proposals = propose(stage.policies["proposer"], stage.config, stage.name, s.pool).parsed
@@ -216,7 +239,7 @@ def _solver_source(stage: Stage) -> Source | None:
     rows = epochs(kept, stage.rng("order").shuffle)
     prompts = get_prompts(stage.config.prompts)
 
-    def source(step: int) -> tuple[list[Group], Metrics]:
+    def collect_step(step: int) -> tuple[list[Group], Metrics]:
         chosen = [next(rows) for _ in range(s.prompts_per_step)]
         requests = [
             Request(
@@ -240,13 +263,13 @@ def _solver_source(stage: Stage) -> Source | None:
             groups.append(Group.of(request, response, turns))
         return groups, {"silver_accuracy": _silver(chosen), "pool": float(len(kept))}
 
-    return source
+    return Prompts(collect_step, len(kept))
 
 
-_SOURCES: Mapping[Role, Callable[[Stage], Source | None]] = {
-    "proposer": _proposer_source,
-    "coder": _coder_source,
-    "solver": _solver_source,
+_PROMPTS: Mapping[Role, Callable[[Stage], Prompts | None]] = {
+    "proposer": _proposer_prompts,
+    "coder": _coder_prompts,
+    "solver": _solver_prompts,
 }
 
 

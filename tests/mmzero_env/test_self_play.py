@@ -441,3 +441,21 @@ def test_a_design_of_ones_own_is_scored_with():
     env.reset(seed=1)
     turns = play(env)["coder_0"]["info"]["turns"]
     assert turns[0]["terms"]["render"] == 3.0
+
+
+def test_a_design_with_labels_from_the_caption_has_them_asked_for():
+    env = self_play_v0.env(**SMALL, reward_design="caption_grounded")
+    env.reset(seed=1)
+    final = play(env)["solver_0"]["info"]
+    assert {level: vote["winner"] for level, vote in final["caption_votes"].items()} == {
+        "easy": "3",
+        "hard": "6",
+    }
+    assert final["votes"][0]["labels"]["hard"]["winner"] == "6"
+    # Answers from the caption give labels and are not turns that earn anything.
+    assert len(final["turns"]) == 6
+    env.close()
+    with pytest.raises(UserError, match="needs the easy question"):
+        env.reset(options={"questions": ["hard"]})
+    with pytest.raises(UserError, match="needs the easy question"):
+        self_play_v0.env(reward_design="caption_grounded", questions=("hard",))

@@ -251,3 +251,16 @@ def test_players_play_the_world_without_the_agents_package():
     assert spec is not None and world.answer(spec, proposal.hard_question) == proposal.hard_answer
     with pytest.raises(UserError, match="from 0 to 1, came True"):
         players.noisy(True)
+
+
+@pytest.mark.parametrize("role", VIEWS)
+def test_views_score_with_labels_from_the_caption(role):
+    arguments = {**TINY, **others_of(role), "reward_design": "caption_grounded"}
+    env = VIEWS[role](**arguments)
+    for seed in range(3):
+        env.reset(seed=seed)
+        total, info, turns = finish(env)
+        assert info["caption_votes"]["hard"]["winner"] == "6" and total > 0
+        # Two questions, answered five times from the caption and five times from the picture.
+        assert turns == (20 if role == "solver" else 1)
+        assert len(info["turns"]) == (10 if role == "solver" else 1)

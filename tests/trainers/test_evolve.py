@@ -171,3 +171,28 @@ def test_a_run_labels_by_the_caption_and_remembers_captions(tmp_path):
     records = list(read_records(folder / "episodes" / "iter-1-proposer.jsonl"))
     captions = tuple(r["proposal"]["caption"] for r in records if r["proposal"])
     assert memory.steps == (captions,) and captions
+
+
+def test_a_stage_ends_when_its_pool_has_been_seen_often_enough(tmp_path):
+    notes = []
+
+    class Listener(SilentProgress):
+        def note(self, text):
+            notes.append(text)
+
+    made = config.load(
+        "nano-cpu",
+        {
+            **TINY,
+            "out": str(tmp_path / "epochs"),
+            "proposer.steps": "0",
+            "coder.steps": "0",
+            "solver.steps": "50",
+            "solver.max_epochs": "1",
+        },
+    )
+    evolve.run(made, resume=False, progress=Listener())
+    logged = rows(tmp_path / "epochs")
+    pool = int(logged[0]["pool"])
+    assert len(logged) == max(1, pool // made.solver.prompts_per_step) < 50
+    assert any(f"ends after {len(logged)} steps" in note for note in notes)
