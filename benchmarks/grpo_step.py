@@ -31,6 +31,7 @@ from mmzero_env.protocol import ROLES, Drawing, RenderJob, Request, Response, Ro
 from mmzero_env.rendering import Renderer
 from trainers import config as configs
 from trainers import stages
+from trainers.evolve import quiet_transformers
 from trainers.learner import Learner
 from trainers.progress import SilentProgress
 from trainers.run_log import RunLog
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    quiet_transformers()
     found = {}
     for role in ROLES:
         with tempfile.TemporaryDirectory() as scratch:

@@ -57,9 +57,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
     """
     folder = Path(config.out)
     torch.set_num_threads(config.threads)
-    # Bars for every saved file and notes on special tokens would drown our own progress.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     if not resume:
         _base(config)  # a model that cannot be trained must not leave a run directory behind
     log = RunLog(folder, progress)
@@ -108,6 +106,12 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
                 log.finish(f"{iteration}/{role}")
             if f"{iteration}/{PROBE}" not in log.done:
                 _measure(iteration, policies, probe, log, progress)
+
+
+def quiet_transformers() -> None:
+    """Silence bars for every saved file and notes on tokens, which would drown our progress."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _base(config: RunConfig) -> Learner:
