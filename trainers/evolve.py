@@ -58,14 +58,15 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
     folder = Path(config.out)
     torch.set_num_threads(config.threads)
     quiet_transformers()
-    if not resume:
-        _base(config)  # a model that cannot be trained must not leave a run directory behind
-    log = RunLog(folder, progress)
     if resume:
+        log = RunLog(folder, progress)
         log.resume()
+        policies = {role: _policy(config, log, role) for role in ROLES}
     else:
+        # Loaded first: a model that cannot be trained must not leave a run directory behind.
+        policies = {role: _base(config) for role in ROLES}
+        log = RunLog(folder, progress)
         configs.save(config, folder)
-    policies = {role: _policy(config, log, role) for role in ROLES}
     memory = _memory(config, log)
     names = (*ROLES, PROBE)
     first = 1 + sum(part.endswith(f"/{PROBE}") and part != f"0/{PROBE}" for part in log.done)

@@ -35,6 +35,16 @@ TINY = {
 }
 
 
+class Listener(SilentProgress):
+    """Keeps what the loop notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
 def run(folder, resume=False, **overrides):
     made = config.load("nano-cpu", {**TINY, **overrides, "out": str(folder)})
     evolve.run(made, resume=resume, progress=SilentProgress())
@@ -130,12 +140,7 @@ def test_a_model_without_weights_is_refused(tmp_path):
 
 
 def test_a_stage_whose_pool_is_empty_is_skipped_and_said(tmp_path):
-    notes = []
-
-    class Listener(SilentProgress):
-        def note(self, text):
-            notes.append(text)
-
+    listener = Listener()
     made = config.load(
         "nano-cpu",
         {
@@ -147,8 +152,8 @@ def test_a_stage_whose_pool_is_empty_is_skipped_and_said(tmp_path):
             "filters.hard_high": "0.9999",
         },
     )
-    evolve.run(made, resume=False, progress=Listener())
-    assert any("was not trained" in note for note in notes)
+    evolve.run(made, resume=False, progress=listener)
+    assert any("was not trained" in note for note in listener.notes)
     assert not (tmp_path / "empty" / "metrics.jsonl").exists()
 
 
@@ -174,12 +179,7 @@ def test_a_run_labels_by_the_caption_and_remembers_captions(tmp_path):
 
 
 def test_a_stage_ends_when_its_pool_has_been_seen_often_enough(tmp_path):
-    notes = []
-
-    class Listener(SilentProgress):
-        def note(self, text):
-            notes.append(text)
-
+    listener = Listener()
     made = config.load(
         "nano-cpu",
         {
@@ -191,8 +191,8 @@ def test_a_stage_ends_when_its_pool_has_been_seen_often_enough(tmp_path):
             "solver.max_epochs": "1",
         },
     )
-    evolve.run(made, resume=False, progress=Listener())
+    evolve.run(made, resume=False, progress=listener)
     logged = rows(tmp_path / "epochs")
     pool = int(logged[0]["pool"])
     assert len(logged) == max(1, pool // made.solver.prompts_per_step) < 50
-    assert any(f"ends after {len(logged)} steps" in note for note in notes)
+    assert any(f"ends after {len(logged)} steps" in note for note in listener.notes)
