@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
 from mmzero_env.errors import EngineError
@@ -34,6 +35,31 @@ class Policy(Protocol):
             PolicyError: If the engine behind the policy failed. A failure is never
                 turned into an empty or a zero answer.
         """
+        ...
+
+
+@runtime_checkable
+class StreamingPolicy(Policy, Protocol):
+    """A policy whose engine batches on its own: requests go in singly, whenever they open."""
+
+    max_open: int
+    """Most requests that should be open at a time; more would only wait in front of the engine."""
+
+    def submit(self, request: Request) -> Future[Response]:
+        """Send a request off and return at once. Safe to call from any thread.
+
+        Args:
+            request: What to answer.
+
+        Returns:
+            A future of the response, which carries the request's id and exactly
+            ``request.n`` completions. It raises :class:`PolicyError` when the engine failed
+            for good, after whatever retries make sense. Cancelling it gives the request up.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up what is open and let go of connections. Safe to repeat."""
         ...
 
 
