@@ -231,12 +231,15 @@ class ForwardEngine:
     Args:
         model: An ``AutoModelForImageTextToText`` (or a PEFT wrapper of one).
         pad_id: Fills the padding.
+        step: Called in the model's place for every token after the prompt: its compiled
+            forward, say.
     """
 
-    def __init__(self, model: Any, pad_id: int) -> None:
+    def __init__(self, model: Any, pad_id: int, step: Any = None) -> None:
         """See the class."""
         self.device: torch.device = model.device
         self._model = model
+        self._step = step or model
         self._pad_id = pad_id
         names = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward)
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in names.parameters else {}
@@ -276,7 +279,7 @@ class ForwardEngine:
         """See :class:`Engine`."""
         self._mask = torch.cat([self._mask, self._mask.new_ones((len(tokens), 1))], dim=1)
         position = self._next[:, None]
-        out = self._model(
+        out = self._step(
             input_ids=tokens[:, None],
             attention_mask=self._mask,
             position_ids=position if self._axes == 1 else position.expand(3, -1, -1),
