@@ -28,6 +28,7 @@ try:
     from safetensors import SafetensorError
 
     from agents.encoding import EncodedPrompt
+    from agents.loading import ADAPTER_FILE
     from agents.transformers import TransformersPolicy
 except ModuleNotFoundError as error:
     raise missing_extra(error, "train") from error
@@ -36,7 +37,6 @@ except ModuleNotFoundError as error:
 # name them; vision towers of those families call theirs otherwise.
 _LAYERS = frozenset("q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split())
 _VISION = ("visual", "vision")
-CONFIG_FILE = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ def load_adapters(policy: TransformersPolicy, folder: Path) -> TransformersPolic
     Raises:
         UserError: If there is no adapter, or one does not fit the model.
     """
-    found = [role for role in ROLES if (folder / role / CONFIG_FILE).is_file()]
+    found = [role for role in ROLES if (folder / role / ADAPTER_FILE).is_file()]
     if not found:
         raise UserError(
             f"{folder} holds no adapters; expected folders named {', '.join(ROLES)}, each with "
-            f"{CONFIG_FILE} and adapter_model.safetensors"
+            f"{ADAPTER_FILE} and adapter_model.safetensors"
         )
     model = policy.model
     try:

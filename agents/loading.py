@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils import logging
 
 from mmzero_env.errors import UserError
+
+ADAPTER_FILE = "adapter_config.json"
+"""What tells an adapter folder, as peft writes it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,9 @@ class LoadedModel:
 def load(path: str, *, dtype: str = "auto", device: str = "auto") -> LoadedModel:
     """Load an image-text-to-text model.
 
+    A folder with a LoRA adapter is loaded over the base model that it names, and merged
+    into it.
+
     Args:
         path: A folder, or the id of a model on the Hugging Face hub.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: float32 on
@@ -52,6 +59,8 @@ def load(path: str, *, dtype: str = "auto", device: str = "auto") -> LoadedModel
     where = _device(device)
     precision = _dtype(dtype, where)
     local = _is_local(path)
+    if local and _is_adapter(Path(path)):
+        return _merged(Path(path), dtype=dtype, device=device)
     if local:
         check_folder(Path(path))
     config = _hub(path, transformers.AutoConfig.from_pretrained)
@@ -81,6 +90,32 @@ def load(path: str, *, dtype: str = "auto", device: str = "auto") -> LoadedModel
     tokenizer = _hub(path, transformers.AutoTokenizer.from_pretrained)
     image_processor, processor = _processors(path)
     return LoadedModel(model.to(where).eval(), tokenizer, image_processor, processor)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER_FILE).is_file() and not (folder / "config.json").is_file()
+
+
+def _merged(folder: Path, *, dtype: str, device: str) -> LoadedModel:
+    """The base model that an adapter names, with the adapter added to its weights."""
+    settings = _read_json(folder / ADAPTER_FILE, "the settings of a LoRA adapter, a JSON object")
+    base = settings.get("base_model_name_or_path")
+    try:
+        if not isinstance(base, str):
+            raise UserError("no base_model_name_or_path")
+        loaded = load(base, dtype=dtype, device=device)
+    except UserError as error:
+        raise UserError(
+            f"{folder} is a LoRA adapter, and the base model that it names cannot be loaded "
+            f"({error}). Load it over a base by transformers:BASE?adapters=DIR, DIR holding the "
+            "adapter in a folder named after its role."
+        ) from error
+    try:
+        whole = PeftModel.from_pretrained(loaded.model, folder).merge_and_unload()
+    except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"the adapter in {folder} does not fit {base}: {first}") from error
+    return replace(loaded, model=whole.eval())
 
 
 def check_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,6 +119,22 @@ def test_saved_adapters_play_the_same_by_name(model_folder: Path, tmp_path: Path
         requests(), partly.generate(requests()), expected, bare, strict=True
     ):
         assert same(found, base if request.role == "solver" else old)
+
+
+def test_an_adapter_folder_loads_as_a_model_of_its_own(model_folder: Path, tmp_path: Path) -> None:
+    policy = policy_with_adapters(model_folder)
+    disturb(policy, "coder")
+    RoleView(policy, "coder").save_adapter(tmp_path / "coder")
+    asked = [requests()[1]]
+    merged = agents.make(f"transformers:{tmp_path / 'coder'}")
+    [found], [expected] = merged.generate(asked), policy.generate(asked)
+    assert found.completions[0].token_ids == expected.completions[0].token_ids
+    assert logprobs([found]) == pytest.approx(logprobs([expected]), abs=1e-4)
+    config = tmp_path / "coder" / "adapter_config.json"
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps({**settings, "base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(UserError, match=r"names cannot be loaded.*\?adapters=DIR"):
+        agents.make(f"transformers:{tmp_path / 'coder'}")
 
 
 def test_weights_come_back_into_an_adapter(model_folder: Path, tmp_path: Path) -> None:
