@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,12 @@ class RoleView:
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests of any role through this role's adapter."""
         return self.policy.generate_as(self.role, requests)
+
+    def score(
+        self, request: Request, completion_ids: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """What this role thinks of a completion; see :meth:`TransformersPolicy.score`."""
+        return self.policy.score(replace(request, role=self.role), completion_ids)
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter as a folder that peft and vLLM load.

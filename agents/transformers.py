@@ -10,7 +10,8 @@ the new weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,32 @@ class TransformersPolicy:
         """
         return self._encoder.encode(request)
 
+    def score(
+        self, request: Request, completion_ids: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """What the model thinks of a completion that somebody else wrote.
+
+        Args:
+            request: Its prompt and role are read; it has no image.
+            completion_ids: Token ids, at least one.
+
+        Returns:
+            The prompt's token ids, and the natural-log probability of each completion token
+            under the whole vocabulary at temperature 1.
+
+        Raises:
+            UserError: If the request has an image.
+        """
+        if request.image is not None:
+            raise UserError(f"request {request.id}: only a text prompt can be scored")
+        prompt = self.encode(request).prompt_ids
+        ids = torch.tensor([[*prompt, *completion_ids]], device=self.model.device)
+        with torch.no_grad(), self._adapter(request.role):
+            logits = self.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+        chances = logits.float().log_softmax(-1)
+        picked = chances[range(len(completion_ids)), list(completion_ids)]
+        return prompt, tuple(picked.tolist())
+
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer every request; see :class:`agents.policy.Policy`.
 
@@ -171,11 +198,21 @@ class TransformersPolicy:
         Raises:
             PolicyError: As for :meth:`generate`.
         """
-        if role not in self.model.peft_config:
+        with self._adapter(role):
+            return self._generate(requests)
+
+    @contextmanager
+    def _adapter(self, role: Role) -> Generator[None]:
+        """A role's adapter switched on, where the model has adapters."""
+        known = getattr(self.model, "peft_config", None)
+        if known is None:
+            yield
+        elif role in known:
+            self.model.set_adapter(role)
+            yield
+        else:
             with self.model.disable_adapter():
-                return self._generate(requests)
-        self.model.set_adapter(role)
-        return self._generate(requests)
+                yield
 
     def _generate(self, requests: Sequence[Request]) -> list[Response]:
         if not requests:
