@@ -177,10 +177,12 @@ class Streamer(Player):
             future = self.futures[request.id]
             if not future.set_running_or_notify_cancel():
                 continue
-            if request.id in self.fail:
-                future.set_exception(self.fail[request.id])
-            else:
+            try:
+                if request.id in self.fail:
+                    raise self.fail[request.id]
                 future.set_result(self.respond(request))
+            except Exception as error:
+                future.set_exception(error)
 
 
 class SlowPainter(Painter):

@@ -22,10 +22,12 @@ class Watched(Painter):
 
     def __init__(self) -> None:
         super().__init__()
+        self.began = threading.Event()
         self.go = threading.Event()
         self.sizes: list[int] = []
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Drawing]:
+        self.began.set()
         self.go.wait(10)
         self.sizes.append(len(jobs))
         return super().render(jobs)
@@ -51,14 +53,16 @@ def test_pictures_come_back_in_portions_that_suit_the_workers() -> None:
 
 
 def test_closing_drops_what_waits_and_ends_the_thread() -> None:
-    painter, events = Watched(), SimpleQueue[Drawn]()
+    painter = Watched()
     before = threading.active_count()
-    with RenderQueue(painter, events.put, portion=1) as queue:
+    with RenderQueue(painter, lambda drawn: None, portion=1) as queue:
         queue.add(jobs(5))
-        painter.go.set()
-        events.get(timeout=10)
+        assert painter.began.wait(10)
+        timer = threading.Timer(0.1, painter.go.set)
+        timer.start()
+    timer.join()
     assert threading.active_count() == before
-    assert len(painter.drawn) <= 3
+    assert painter.drawn == ["j0"]
     queue.close()
 
 
