@@ -9,8 +9,9 @@ time proportional to the text.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from mmzero_env.protocol import CONTENT_TYPES, Failure, Proposal
+from mmzero_env.protocol import CONTENT_TYPES, CodeForm, Failure, Proposal
 
 REQUIRED_TAGS = ("caption", "easy_question", "easy_answer", "hard_question", "hard_answer")
 TAGS = ("content_type", *REQUIRED_TAGS)
@@ -156,6 +157,33 @@ def extract_svg(text: str) -> str | None:
         end = _SVG_END.search(text, start.end()) if start else None
         code = text[start.start() : end.end()] if start and end else ""
     return code.strip() or None
+
+
+def extract_code(text: str, forms: Sequence[CodeForm] = ("svg",)) -> tuple[CodeForm, str] | None:
+    """The code in a Coder's completion, in a form that it may write.
+
+    Where both forms are allowed, the first fence that names one of them decides. Without
+    such a fence Python is looked for first: a program may hold ``<svg`` in a string, a
+    picture holds no program.
+
+    Args:
+        text: A Coder's raw completion.
+        forms: What the Coder may write, see
+            :attr:`mmzero_env.episode.EpisodeConfig.code_forms`.
+
+    Returns:
+        The form and the stripped code, or None if there is none of an allowed form.
+    """
+    extractors = {"python": extract_python, "svg": extract_svg}
+    order: list[CodeForm] = [form for form in ("python", "svg") if form in forms]
+    svg, python = _SVG_FENCE.search(text), _PYTHON_FENCE.search(text)
+    if svg and (python is None or svg.start() < python.start()):
+        order.reverse()
+    for form in order:
+        code = extractors[form](text)
+        if code is not None:
+            return form, code
+    return None
 
 
 def _fenced(

@@ -18,6 +18,7 @@ from mmzero_env.difference import first_difference
 from mmzero_env.episode import Episode, EpisodeConfig
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import (
+    CodeForm,
     CodeOutcome,
     Completion,
     EpisodeOutcome,
@@ -255,6 +256,7 @@ def _coded(record: EpisodeRecord) -> Episode:
         codes=config["codes"],
         answers=config["answers"],
         questions=tuple(cast("Question", question) for question in config["questions"]),
+        code_forms=tuple(cast("CodeForm", form) for form in config["code_forms"]),
     )
     # A given proposal has no text, so there is nothing of the Proposer to replay.
     recorded = record["proposal"]
@@ -286,7 +288,8 @@ def _answered(record: EpisodeRecord, episode: Episode) -> _Played:
             request_id = f"{record['id']}/solver/{index}/{name}"
             episode.submit(request_id, [Completion(text) for text in texts])
             answers[cast("Question", name)] = tuple(texts)
-        codes.append(CodeOutcome(code["text"], episode.codes[index][0], drawing, answers))
+        found, form = episode.codes[index][0], episode.forms[index]
+        codes.append(CodeOutcome(code["text"], found, drawing, answers, form))
     if isinstance(episode.proposal, Proposal) != (record["proposal"] is not None):
         now = "parses" if isinstance(episode.proposal, Proposal) else "does not parse"
         change = (

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from agents.policy import Policy
 from mmzero_env.episode import request_seed
-from mmzero_env.parsing import extract_svg, parse_proposal
+from mmzero_env.parsing import extract_code, parse_proposal
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import TOPICS, Proposal, RenderJob, Request
 from trainers.config import RunConfig
@@ -78,7 +78,7 @@ def render_rates(
         Request(
             id=f"{name}/code/{i}",
             role="coder",
-            prompt=prompts.coder(proposal),
+            prompt=prompts.coder(proposal, config.code_forms),
             n=codes,
             sampling=config.sampling("coder"),
             seed=request_seed(config.seed, f"{name}/code/{i}"),
@@ -90,8 +90,9 @@ def render_rates(
     jobs = []
     for request in requests:
         for k, completion in enumerate(answers[request.id].completions):
-            if (code := extract_svg(completion.text)) is not None:
-                jobs.append(RenderJob(f"{request.id}/{k}", code))
+            if (found := extract_code(completion.text, config.code_forms)) is not None:
+                form, code = found
+                jobs.append(RenderJob(f"{request.id}/{k}", code, form))
     drawn = {job.id for job, d in zip(jobs, renderer.render(jobs), strict=True) if d.ok}
     return [sum(f"{r.id}/{k}" in drawn for k in range(codes)) / codes for r in requests]
 
