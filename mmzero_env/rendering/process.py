@@ -35,7 +35,7 @@ class WorkerProcess:
         pipe: Connection to wait on; readable when a report or the end has come.
         ready: Whether the worker has said that it can draw.
         descriptor: The file descriptor of the pipe, also after it was closed.
-        pid: Its process id, once it is ready.
+        pid: Its process id, once it is ready; None before.
         sandbox: What is in force in it, once it is ready.
         jobs: What the parent noted about the codes sent, the one being drawn first.
         deadline: Monotonic time at which the worker is killed, or infinity.
@@ -54,7 +54,7 @@ class WorkerProcess:
         """
         self.number = number
         self.ready = False
-        self.pid = 0
+        self.pid: int | None = None
         self.sandbox = Sandbox()
         self.jobs: deque[int] = deque()
         self.deadline = float("inf")

@@ -179,6 +179,15 @@ class Spawner:
         Returns:
             The exit status of the helper.
         """
+        try:
+            # Not close() alone: a forked copy of this process may hold the socket, too.
+            self.control.shutdown(socket.SHUT_WR)
+            while _readable(self.control, _END_SECONDS) and self._receive():
+                pass
+            self._take_messages()
+        except (OSError, EngineError):
+            # It is gone already, or has a complaint that no longer matters.
+            pass
         self.control.close()
         try:
             status = self._process.wait(timeout=_END_SECONDS)

@@ -11,6 +11,7 @@ not report how a child ended beyond a closed pipe. The whole of it is the loop b
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -37,6 +38,9 @@ FORK, KILL = b"F", b"K"
 _LOOK_FOR_PARENT = 1.0
 """Seconds between two looks whether the parent is alive: a forked copy of it may hold
 the other end of our socket open, so that its end does not show there."""
+
+# getrusage(2): bytes on macOS, kilobytes elsewhere.
+_PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main(arguments: dict) -> None:
@@ -108,8 +112,7 @@ class _Zygote:
         finally:
             for pid in self._workers.values():
                 os.kill(pid, signal.SIGKILL)
-            for pid in self._workers.values():
-                os.waitpid(pid, 0)
+            self._reap(0)
 
     def _obey(self) -> bool:
         """Do what the parent asks; False when it has closed the socket."""
@@ -158,24 +161,23 @@ class _Zygote:
             # Never back into the loop of the parent.
             os._exit(status)
 
-    def _reap(self) -> None:
+    def _reap(self, flags: int = os.WNOHANG) -> None:
         """Tell the parent about every worker that has ended."""
         numbers = {pid: number for number, pid in self._workers.items()}
         while self._workers:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, flags)
             if pid == 0:
                 return
             number = numbers[pid]
             del self._workers[number]
-            unit = 1 if sys.platform == "darwin" else 1024
-            _tell(
-                self._control,
-                {
-                    "ended": number,
-                    "status": os.waitstatus_to_exitcode(status),
-                    "peak": usage.ru_maxrss * unit,
-                },
-            )
+            end = {
+                "ended": number,
+                "status": os.waitstatus_to_exitcode(status),
+                "peak": usage.ru_maxrss * _PEAK_UNIT,
+            }
+            # A parent that has gone shows in the loop; the others still have to be reaped.
+            with contextlib.suppress(OSError):
+                _tell(self._control, end)
 
 
 def _check_threads() -> None:
