@@ -302,5 +302,5 @@ class Crew:
         if self._sandbox == "required" and worker.sandbox.reasons:
             raise UserError(
                 'the renderer was made with sandbox="required", and not all of it is in '
-                f"force: {' '.join(worker.sandbox.reasons)}"
+                f"force: {' '.join(worker.sandbox.reasons.values())}"
             )

@@ -119,7 +119,7 @@ class Renderer:
             UserError: The sandbox is required and not complete.
         """
         if self.workers == 0:
-            return Sandbox(reasons=("Codes are drawn in the calling process.",))
+            return Sandbox(reasons={"sandbox": "Codes are drawn in the calling process."})
         self._check_owner()
         with self._lock:
             return self._crew.sandbox()

@@ -129,8 +129,7 @@ class WorkerProcess:
         """
         report = self._report()
         self.pid = report["pid"]
-        *parts, reasons = report["sandbox"]
-        self.sandbox = Sandbox(*parts, tuple(reasons))
+        self.sandbox = Sandbox(**report["sandbox"])
         self.ready = True
         self.deadline = float("inf")
 

@@ -11,8 +11,8 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mmzero_env.rendering import landlock, seccomp
 
@@ -32,13 +32,15 @@ class Sandbox:
         network_namespace: It has a network of its own, with nothing in it.
         seccomp: System calls for sockets, programs, processes and changes are refused.
         landlock: The kernel refuses files outside those that the backend reads, and TCP.
-        reasons: Why something is missing, one sentence with the mend for each part.
+        reasons: Why something is missing that would add protection: a sentence with the
+            mend by the name of the part (``"network namespace"``, ``"seccomp"``,
+            ``"landlock"``, or ``"sandbox"`` for all of them). Empty when it is complete.
     """
 
     network_namespace: bool = False
     seccomp: bool = False
     landlock: bool = False
-    reasons: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 def leave_network() -> str | None:
@@ -97,15 +99,15 @@ def confine(reads: Sequence[str] | None, network: str | None) -> Sandbox:
     seccomp.unavailable()
     files = landlock.restrict(reads)
     calls = seccomp.restrict(read_files=reads is None or len(reads) > 0)
-    reasons = [network, calls]
+    reasons = {"network namespace": network, "seccomp": calls}
     # Without files to read the filter alone refuses all that Landlock would.
     if calls is not None or reads is None or len(reads) > 0:
-        reasons.append(files)
+        reasons["landlock"] = files
     return Sandbox(
         network_namespace=network is None,
         seccomp=calls is None,
         landlock=files is None,
-        reasons=tuple(reason for reason in reasons if reason is not None),
+        reasons={name: reason for name, reason in reasons.items() if reason is not None},
     )
 
 

@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import sys
-from dataclasses import astuple
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -80,7 +80,7 @@ class Studio:
             network: Why the network is still there, or None.
         """
         if not self._confined:
-            return Sandbox(reasons=('The renderer was made with sandbox="none".',))
+            return Sandbox(reasons={"sandbox": 'The renderer was made with sandbox="none".'})
         return confine(getattr(self._class, "reads", None), network)
 
 
@@ -101,7 +101,7 @@ def work(studio: Studio, pipe: Connection, memory: int, network: str | None) -> 
     except Exception as error:
         pipe.send_bytes(json.dumps({"error": f"{type(error).__name__}: {error}"[:2000]}).encode())
         return
-    pipe.send_bytes(json.dumps({"pid": os.getpid(), "sandbox": astuple(sandbox)}).encode())
+    pipe.send_bytes(json.dumps({"pid": os.getpid(), "sandbox": asdict(sandbox)}).encode())
     turn = 0
     while True:
         try:
