@@ -52,6 +52,11 @@ class Crew:
         self._born = 0
         self._failed_starts = 0
 
+    @property
+    def helper(self) -> int | None:
+        """Process id of the helper that forks the workers, or None."""
+        return None if self._spawner is None else self._spawner.pid
+
     def draw(self, codes: Sequence[str]) -> list[Drawing]:
         """Draw different codes; one drawing each, in the same order.
 

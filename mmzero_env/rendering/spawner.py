@@ -64,6 +64,7 @@ class Spawner:
 
     Attributes:
         control: Socket to wait on; readable when a worker, or the helper, has ended.
+        pid: Process id of the helper.
         peak: Most memory that any worker held which has ended, in bytes.
     """
 
@@ -110,6 +111,7 @@ class Spawner:
             raise EngineError(f"the render helper does not start: {error}") from error
         finally:
             theirs.close()
+        self.pid = self._process.pid
         try:
             self._greet()
         except BaseException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -61,6 +62,10 @@ class Hostile:
                     file.write("more")
             case "remove":
                 Path(root.get("data-path", "")).unlink()
+            case "shrink":
+                for descriptor in range(3, 30):
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(descriptor, 0)
             case "connect":
                 with socket.socket() as client:
                     client.settimeout(2)
