@@ -84,6 +84,8 @@ def restrict(reads: Sequence[str] | None) -> str | None:
             _call(_RESTRICT_SELF, ctypes.c_int(descriptor), ctypes.c_uint32(0))
         ):
             return _refusal()
+    except OSError as error:
+        return f"{error.strerror or error}: {error.filename}."
     finally:
         os.close(descriptor)
     return None
@@ -102,7 +104,7 @@ def _allow_reading(ruleset: int, path: str) -> None:
             ctypes.byref(rule),
             ctypes.c_uint32(0),
         ):
-            raise OSError(ctypes.get_errno(), f"Landlock takes no rule for {path}")
+            raise OSError(ctypes.get_errno(), "Landlock takes no rule for it", path)
     finally:
         os.close(folder)
 

@@ -13,6 +13,9 @@ from mmzero_env.rendering.limits import RenderLimits
 
 _SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
 
+_SMALL = 64
+"""Side in pixels: what is loaded does not depend on it, what it costs does."""
+
 _STYLES = " ".join(
     f'<text x="2" y="{20 + 10 * row}" font-size="9" font-family="{family}" '
     f'font-weight="{weight}" font-style="{style}">aé→漢🙂<tspan dx="1 2" rotate="9">'
@@ -82,13 +85,13 @@ def prime(backend: Backend, size: int) -> None:
 
     Args:
         backend: What draws.
-        size: Side of the pictures in pixels.
+        size: Side of the first picture in pixels; the others are small.
 
     Raises:
         EngineError: Not even a rectangle can be drawn: the backend is broken.
     """
     limits = RenderLimits()
     for number, code in enumerate((*DRAWN, *TRIED)):
-        drawing = draw_code(code, size, limits, backend)
+        drawing = draw_code(code, min(size, _SMALL) if number else size, limits, backend)
         if number == 0 and drawing.failure is not None:
             raise EngineError(f"the first drawing failed: {drawing.failure.detail}")

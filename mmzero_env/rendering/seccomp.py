@@ -103,6 +103,8 @@ def restrict(read_files: bool) -> str | None:
         _add_rules(library, context, read_files)
         library.seccomp_attr_set(context, _ALL_THREADS, 1)
         status = library.seccomp_load(context)
+    except OSError as error:
+        return f"{error.strerror}; a newer libseccomp2 may."
     finally:
         library.seccomp_release(context)
     if status:
