@@ -139,11 +139,12 @@ def compare(
         past: deque[EpisodeOutcome] = deque()
         for group in _groups(records):
             settings = _render_settings(group)
-            name = repr(settings)
+            forms = tuple(cast("CodeForm", form) for form in group[0]["config"]["code_forms"])
+            name = repr((settings, forms))
             if name not in renderers:
                 limits = RenderLimits(**cast("dict[str, Any]", settings["limits"]))
                 renderers[name] = stack.enter_context(
-                    Renderer(settings["size"], workers, limits, settings["backend"])
+                    Renderer(settings["size"], workers, limits, settings["backend"], forms=forms)
                 )
             renderer = renderers[name]
             played = _play(group, renderer)
@@ -175,7 +176,8 @@ def _groups(records: Iterable[EpisodeRecord]) -> Iterator[list[EpisodeRecord]]:
     def kind(record: EpisodeRecord) -> tuple[str | None, str, str]:
         # Without settings the pictures of each record tell the size.
         alone = record["id"] if record["render"] is None and record["batch"] is None else ""
-        return record["batch"], repr(record["render"]), alone
+        drawn = repr((record["render"], record["config"]["code_forms"]))
+        return record["batch"], drawn, alone
 
     for _, run in groupby(records, key=kind):
         portion: list[EpisodeRecord] = []

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 
 from mmzero_env.errors import EngineError, UserError, unknown
-from mmzero_env.protocol import Drawing, Failure, RenderJob
+from mmzero_env.protocol import CODE_FORMS, CodeForm, Drawing, Failure, RenderJob
 from mmzero_env.rendering.backends import Backend, backend_target, load_backend
 from mmzero_env.rendering.crew import Crew
 from mmzero_env.rendering.draw import draw_code
+from mmzero_env.rendering.figures import FigureSandbox
 from mmzero_env.rendering.limits import RenderLimits
 from mmzero_env.rendering.sandbox import MODES, Sandbox
 from mmzero_env.rendering.spawner import mend
@@ -51,6 +53,7 @@ class Renderer:
         workers: Number of worker processes.
         limits: Limits of one rendering.
         backend: Name of the drawing backend.
+        forms: The forms of code that it draws.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Renderer:
         limits: RenderLimits | None = None,
         backend: str = "cairosvg",
         sandbox: str = "auto",
+        forms: Sequence[CodeForm] = ("svg",),
     ) -> None:
         """Note what is wanted; nothing starts yet.
 
@@ -69,10 +73,13 @@ class Renderer:
             limits: Limits of one rendering; the defaults when None.
             backend: A name in :data:`mmzero_env.rendering.backends.BACKENDS`.
             sandbox: ``"auto"`` uses what the machine has, ``"none"`` nothing, and with
-                ``"required"`` nothing is drawn unless all of it is in force.
+                ``"required"`` nothing is drawn unless all of it is in force. Python has a
+                sandbox of its own, which is always required.
+            forms: What it is going to draw: ``"svg"``, ``"python"`` or both.
 
         Raises:
-            UserError: A value is out of range, or a name is unknown.
+            UserError: A value is out of range, a name is unknown, or Python is wanted and
+                cannot be drawn here; the message says what to install.
         """
         if not 1 <= size <= 4096:
             raise UserError(f"size must be 1 to 4096 pixels, got {size}.")
@@ -82,12 +89,17 @@ class Renderer:
             raise unknown("sandbox mode", sandbox, MODES)
         if workers == 0 and sandbox == "required":
             raise UserError('sandbox="required" needs worker processes: workers=1 or more.')
+        for form in forms:
+            if form not in CODE_FORMS:
+                raise unknown("form of code", str(form), CODE_FORMS)
         self.size = size
         self.workers = workers
+        self.forms = tuple(forms)
         self.limits = limits or RenderLimits()
         self.backend = backend
         self._target = backend_target(backend)
         self._crew = Crew(size, workers, self.limits, self._target, sandbox)
+        self._figures = FigureSandbox(size, self.limits) if "python" in forms else None
         self._local: Backend | None = None
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -149,25 +161,49 @@ class Renderer:
             One drawing per job, in the same order.
 
         Raises:
+            UserError: A job is of a form that this renderer was not made for.
             EngineError: Workers do not start, or are killed again and again from outside.
         """
         self._check_owner()
-        codes = list(dict.fromkeys(job.code for job in jobs))
-        with self._lock:
-            if self.workers == 0:
-                drawn = [self._draw_here(code) for code in codes]
-            else:
-                drawn = self._crew.draw(codes)
-        by_code = dict(zip(codes, drawn, strict=True))
-        drawings: list[Drawing] = []
-        seen: set[str] = set()
         for job in jobs:
-            drawing = by_code[job.code]
-            if job.code in seen and drawing.image is not None:
+            if job.form not in self.forms:
+                raise UserError(
+                    f"this renderer draws {', '.join(self.forms)}, but the code of job {job.id!r} "
+                    f"is {job.form}; make it with Renderer(forms={CODE_FORMS})."
+                )
+        svg = list(dict.fromkeys(job.code for job in jobs if job.form == "svg"))
+        python = list(dict.fromkeys(job.code for job in jobs if job.form == "python"))
+        drawn: dict[tuple[CodeForm, str], Drawing] = {}
+        with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="figures") as threads:
+            figures = [threads.submit(self._draw_figure, code) for code in python]
+            try:
+                with self._lock:
+                    pictures = self._draw_svg(svg)
+                drawn.update(zip((("svg", code) for code in svg), pictures, strict=True))
+                for code, figure in zip(python, figures, strict=True):
+                    drawn["python", code] = figure.result()
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+        drawings: list[Drawing] = []
+        seen: set[tuple[CodeForm, str]] = set()
+        for job in jobs:
+            key = job.form, job.code
+            drawing = drawn[key]
+            if key in seen and drawing.image is not None:
                 drawing = replace(drawing, image=drawing.image.copy())
-            seen.add(job.code)
+            seen.add(key)
             drawings.append(drawing)
         return drawings
+
+    def _draw_figure(self, code: str) -> Drawing:
+        assert self._figures is not None  # jobs of other forms were refused
+        return self._figures.draw(code)
+
+    def _draw_svg(self, codes: list[str]) -> list[Drawing]:
+        if self.workers == 0:
+            return [self._draw_here(code) for code in codes]
+        return self._crew.draw(codes)
 
     def _draw_here(self, code: str) -> Drawing:
         if self._local is None:

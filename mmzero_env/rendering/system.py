@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -62,18 +61,6 @@ def inspect_system() -> list[Finding]:
         found += _find_worker()
     found.append(_find_figures())
     return found
-
-
-def missing_for_figures() -> str | None:
-    """Why figures that are Python programs cannot be drawn, with the mend, or None."""
-    if not sys.platform.startswith("linux"):
-        return "Python figures are drawn inside bubblewrap, which exists on Linux only."
-    if shutil.which("bwrap") is None:
-        return (
-            "bubblewrap is missing: apt-get install bubblewrap (Debian, Ubuntu) or "
-            "dnf install bubblewrap (Fedora)."
-        )
-    return None
 
 
 def _find_python() -> Finding:
@@ -171,6 +158,8 @@ def _find_worker() -> Iterator[Finding]:
 
 
 def _find_figures() -> Finding:
+    from mmzero_env.rendering.figures import missing_for_figures
+
     missing = missing_for_figures()
-    detail = "bubblewrap found" if missing is None else "cannot be drawn"
+    detail = "drawn in bubblewrap" if missing is None else "cannot be drawn"
     return Finding("python figures", missing is None, detail, missing or "")
