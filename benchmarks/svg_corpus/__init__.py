@@ -71,20 +71,8 @@ def text_of(data: bytes) -> str:
 
 
 def documents(folder: Path) -> Iterator[Path]:
-    """The files of a corpus: all of a folder and the folders in it, sorted.
-
-    Args:
-        folder: May be missing. Files that say something about others (``.toml``,
-            ``.json``, ``.md``, ``.txt``, ``.py``) and hidden ones are left out.
-    """
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        hidden = any(part.startswith((".", "__")) for part in parts)
-        if path.is_file() and not hidden and path.suffix not in _NOTES:
-            yield path
-
-
-_NOTES = frozenset((".toml", ".json", ".md", ".txt", ".py"))
+    """The documents of a shipped corpus, sorted: its files, without notes about them."""
+    yield from sorted(folder.rglob("*.svg"))
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -2,9 +2,8 @@
 
 Nothing is fetched, no entity is expanded, and every cap depends on the code alone, so
 the verdict is the same on every machine. The guard does not repair broken XML: a
-reward for validity keeps its meaning.
-
-Reasons, all of stage ``"render"``:
+reward for validity keeps its meaning. What stays is what is known to be good
+(:mod:`.vocabulary`); the rest is dropped with a flag, or refused:
 
 ============================ ==========================================================
 ``too_large``                more bytes than allowed
@@ -13,17 +12,22 @@ Reasons, all of stage ``"render"``:
 ``malformed_xml``            not well-formed
 ``not_svg``                  the root is not ``<svg>``
 ``too_many_elements``        caps on the structure
+``too_many_attributes``
 ``too_deep``
 ``attribute_too_long``
 ``too_much_text``
 ``css_too_large``
 ``number_too_large``         a coordinate beyond the cap
 ``number_not_finite``        NaN or infinity
-``empty_viewport``           width, height or viewBox of zero or less
+``empty_viewport``           width, height or viewBox of next to nothing, or less
 ``extreme_aspect``           a picture too long and thin
 ``reference_cycle``          an element that draws itself
-``too_costly``               references multiply beyond the drawing cost allowed
+``too_costly``               references, filters, dashes or selectors multiply beyond the
+                             drawing cost allowed
 ============================ ==========================================================
+
+All are of stage ``"render"``. ``docs/rendering.md`` says how to mend each, and lists the
+flags.
 """
 
 from __future__ import annotations
@@ -37,8 +41,8 @@ from mmzero_env.protocol import Failure
 from mmzero_env.rendering.cost import check_cost
 from mmzero_env.rendering.css import Flags
 from mmzero_env.rendering.limits import RenderLimits
-from mmzero_env.rendering.references import clean_document
 from mmzero_env.rendering.refusal import Refusal
+from mmzero_env.rendering.structure import clean_document
 from mmzero_env.rendering.style import normalise_style
 from mmzero_env.rendering.viewport import settle_viewport
 from mmzero_env.rendering.vocabulary import SVG
@@ -108,20 +112,26 @@ def vet(code: str, limits: RenderLimits | None = None) -> Vetted | Failure:
 
 def _parse(code: str, limits: RenderLimits) -> etree._Element:
     if len(code) > limits.max_bytes:
-        raise Refusal("too_large", f"{len(code)} characters, at most {limits.max_bytes} bytes")
+        raise Refusal(
+            "too_large", f"{len(code)} characters, at most {limits.max_bytes} bytes; draw less"
+        )
     # White space or a byte-order mark before an XML declaration is an error of XML, but
     # none of drawing.
     code = code.strip().lstrip(_BOM)
     try:
         data = code.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Refusal("bad_encoding", f"character {error.start} is a lone surrogate") from None
+        detail = f"character {error.start} is half of a character (a lone surrogate)"
+        raise Refusal("bad_encoding", detail) from None
     if len(data) > limits.max_bytes:
-        raise Refusal("too_large", f"{len(data)} bytes, at most {limits.max_bytes}")
+        raise Refusal("too_large", f"{len(data)} bytes, at most {limits.max_bytes}; draw less")
     if "<" not in code or "svg" not in code:
         raise Refusal("not_svg", "there is no <svg> element")
     if _DECLARATIONS.search(code):
-        raise Refusal("dtd_declarations", "the document declares entities or attributes")
+        raise Refusal(
+            "dtd_declarations",
+            "the document declares entities or attributes; write the characters themselves",
+        )
     # encoding= overrules the XML declaration: the text came as characters, and a false
     # declaration must not turn it into other ones.
     parser = etree.XMLParser(
@@ -143,11 +153,16 @@ def _parse(code: str, limits: RenderLimits) -> etree._Element:
         if "Excessive depth" in str(error):
             detail = f"elements are nested deeper than {limits.max_depth}; use fewer groups"
             raise Refusal("too_deep", detail) from None
-        raise Refusal("malformed_xml", str(error)[:200]) from None
+        # Without the name of the file, since there is none.
+        detail = " ".join(str(error).partition(" (<string>")[0].split())
+        raise Refusal("malformed_xml", detail[:200]) from None
     if root is None:
         raise Refusal("malformed_xml", "the document is empty")
     if next(root.iter(etree.Entity), None) is not None:
-        raise Refusal("malformed_xml", "an entity is used that XML does not define")
+        raise Refusal(
+            "malformed_xml",
+            "an entity is used that XML does not define; write the character itself",
+        )
     if code.count("=") > _MOST_ATTRIBUTES:
         for element in root.iter(etree.Element):
             if len(element.attrib) > _MOST_ATTRIBUTES:

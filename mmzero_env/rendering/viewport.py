@@ -72,7 +72,7 @@ def settle_viewport(
             width = height * box[2] / box[3]
     style = root.get("style")
     if style:
-        root.set("style", _BOX_RULES.sub(r"\1", style))
+        root.set("style", _BOX_RULES.sub(r"\1", style).strip("; "))
     for name in ("x", "y", "width", "height"):
         root.attrib.pop(name, None)
     ratio = root.get("preserveAspectRatio")

@@ -43,9 +43,10 @@ def corpus(kind: str) -> dict[str, Path | bytes]:
     if kind == "hostile":
         found |= {f"built/{name}": data for name, data in BUILT.items()}
     if GIVEN is not None:
-        found |= {
-            f"given/{path.relative_to(GIVEN / kind)}": path for path in documents(GIVEN / kind)
-        }
+        for path in sorted((GIVEN / kind).rglob("*")):
+            if path.is_file():
+                name = os.fsencode(path.relative_to(GIVEN / kind))
+                found[f"given/{name.decode('utf-8', 'backslashreplace')}"] = path
     return found
 
 
@@ -147,7 +148,7 @@ def test_valid_documents_are_drawn(renderer: Renderer, name: str) -> None:
     drawing, _ = draw(renderer, VALID[name])
     assert drawing.failure is None, drawing.failure
     assert drawing.image is not None
-    assert (drawing.image < 250).any(), "the picture is blank"
+    assert (drawing.image != 255).any(), "the picture is blank"
 
 
 @pytest.mark.parametrize("name", MALFORMED)
