@@ -73,6 +73,6 @@ endif
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-train
-	@echo 'installing mmzero-env[train,librsvg,dev] (once)'
-	@$(PIP) install -q -c constraints.txt -e '.[train,librsvg,dev]'
+	@echo 'installing mmzero-env[train,librsvg,figures,dev] (once)'
+	@$(PIP) install -q -c constraints.txt -e '.[train,librsvg,figures,dev]'
 	@touch $@

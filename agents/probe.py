@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from agents.policy import Policy
 from mmzero_env import world
 from mmzero_env.grading import equivalent
-from mmzero_env.parsing import extract_boxed, extract_svg, parse_proposal
+from mmzero_env.parsing import extract_boxed, extract_code, parse_proposal
 from mmzero_env.prompts import PromptSet
 from mmzero_env.protocol import (
     QUESTIONS,
     TOPICS,
+    CodeForm,
     Drawing,
     Failure,
     Image,
@@ -89,6 +90,7 @@ class Probe:
         renderer: Draws the true pictures and the Coder's codes.
         samples: Completions an item where a metric is an average over samples.
         max_tokens: Longest completion.
+        forms: What the Coder may write.
     """
 
     def __init__(
@@ -99,12 +101,14 @@ class Probe:
         *,
         samples: int = 8,
         max_tokens: int = 160,
+        forms: Sequence[CodeForm] = ("svg",),
     ):
         self.items = list(items)
         self._prompts = prompts
         self._renderer = renderer
         self._samples = samples
         self._max_tokens = max_tokens
+        self._forms = forms
         jobs = [RenderJob(item.id, item.spec.svg()) for item in self.items]
         self._truth = renderer.render(jobs)
 
@@ -158,16 +162,20 @@ class Probe:
         requests = []
         for item in self.items:
             behind = item.proposal()
-            prompt = self._prompts.coder(behind)
+            prompt = self._prompts.coder(behind, self._forms)
             requests.append(self._request(f"{item.id}/code/greedy", "coder", prompt, behind, n=0))
             requests.append(self._request(f"{item.id}/code/sampled", "coder", prompt, behind))
         responses = {r.request_id: r for r in policy.generate(requests)}
         codes = {
-            f"{request.id}/{k}": extract_svg(completion.text)
+            f"{request.id}/{k}": extract_code(completion.text, self._forms)
             for request in requests
             for k, completion in enumerate(responses[request.id].completions)
         }
-        jobs = [RenderJob(name, code) for name, code in codes.items() if code is not None]
+        jobs = [
+            RenderJob(name, found[1], found[0])
+            for name, found in codes.items()
+            if found is not None
+        ]
         drawings = dict(zip([job.id for job in jobs], self._renderer.render(jobs), strict=True))
         scores: dict[str, list[float]] = {}
         for number, item in enumerate(self.items):

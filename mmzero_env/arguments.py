@@ -11,8 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 from mmzero_env.episode import MAX_TEXT
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.prompts import PromptSet
-from mmzero_env.protocol import QUESTIONS, Proposal, Question
-from mmzero_env.rewards import RewardDesign
+from mmzero_env.protocol import CODE_FORMS, QUESTIONS, CodeForm, Proposal, Question
+from mmzero_env.rewards import RewardDesign, get_design
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,6 +74,34 @@ def checked_proposal(proposal: object) -> Proposal:
     return proposal
 
 
+def checked_design(design: object) -> RewardDesign:
+    """A reward design, looked up if it came by its name."""
+    if isinstance(design, str):
+        return get_design(design)
+    if not isinstance(design, RewardDesign):
+        raise UserError(
+            "reward_design must be the name of a reward design or a RewardDesign, got "
+            f"{design!r:.200}."
+        )
+    return design
+
+
+def checked_topics(topics: object) -> tuple[str, ...]:
+    """One or more topics."""
+    if isinstance(topics, str) or not isinstance(topics, Sequence) or not topics:
+        raise UserError(f"topics must be a non-empty sequence of str, got {topics!r:.200}.")
+    return tuple(checked_topic(each) for each in topics)
+
+
+def checked_forms(forms: object) -> tuple[CodeForm, ...]:
+    """What the Coder may write; :class:`mmzero_env.episode.EpisodeConfig` checks the names."""
+    if isinstance(forms, str) or not isinstance(forms, Sequence):
+        raise UserError(
+            f"code_forms must be a sequence of {', '.join(CODE_FORMS)}, got {forms!r:.200}."
+        )
+    return tuple(forms)
+
+
 def checked_questions(questions: object, design: RewardDesign) -> tuple[Question, ...]:
     """The questions to ask; :class:`mmzero_env.episode.EpisodeConfig` checks the names.
 
@@ -104,5 +132,7 @@ def longest_prompt(prompts: PromptSet) -> int:
         prompts.coder_template,
         prompts.solver_template,
         prompts.caption_template,
+        prompts.python_template,
+        prompts.either_template,
     )
     return max(len(template) + template.count("{") * MAX_TEXT for template in templates)

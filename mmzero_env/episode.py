@@ -18,15 +18,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
 from mmzero_env.errors import UserError, unknown
-from mmzero_env.parsing import extract_svg, parse_proposal
+from mmzero_env.parsing import extract_code, parse_proposal
 from mmzero_env.prompts import PromptSet, get_prompts
 from mmzero_env.protocol import (
+    CODE_FORMS,
     QUESTIONS,
     ROLES,
+    CodeForm,
     CodeOutcome,
     Completion,
     Drawing,
@@ -41,8 +44,12 @@ from mmzero_env.protocol import (
     Sampling,
 )
 
+T = TypeVar("T", bound=str)
+
 MAX_TEXT = 1_000_000
 """Longest completion that is looked at, in characters; the rest is cut off."""
+
+_SPELLED: Mapping[CodeForm, str] = {"svg": "SVG", "python": "Python"}
 
 
 def default_sampling() -> dict[Role, Sampling]:
@@ -73,10 +80,12 @@ class EpisodeConfig:
             <mmzero_env.rewards.RewardDesign.caption_answers>` tells how many a
             design needs.
         sampling: How each role samples; a role that is left out gets the default.
+        code_forms: What the Coder may write, one or both of
+            :data:`~mmzero_env.protocol.CODE_FORMS`. The prompt set must have a wording for it.
 
     Raises:
-        UserError: If a count is too small, a question or role is unknown, or no
-            question is asked.
+        UserError: If a count is too small, a question, form or role is unknown, or no
+            question or form is left.
     """
 
     codes: int = 4
@@ -85,6 +94,7 @@ class EpisodeConfig:
     prompts: str | PromptSet = "mm_zero"
     caption_answers: int = 0
     sampling: Mapping[Role, Sampling] = field(default_factory=default_sampling)
+    code_forms: tuple[CodeForm, ...] = ("svg",)
 
     def __post_init__(self) -> None:
         """Check the values and complete the sampling settings."""
@@ -94,21 +104,29 @@ class EpisodeConfig:
                 raise UserError(
                     f"{name} must be a whole number of at least {least}, got {count!r}."
                 )
-        questions = tuple(self.questions)
-        for question in questions:
-            if question not in QUESTIONS:
-                raise unknown("question", str(question), QUESTIONS)
-        if not questions or len(set(questions)) != len(questions):
-            raise UserError(
-                f"questions must name one or more of {', '.join(QUESTIONS)}, each once, "
-                f"got {questions!r}."
-            )
+        questions = _some("question", self.questions, QUESTIONS)
+        forms = _some("code_form", self.code_forms, CODE_FORMS)
         for role in self.sampling:
             if role not in ROLES:
                 raise unknown("role", str(role), ROLES)
-        get_prompts(self.prompts)
+        get_prompts(self.prompts).check_forms(forms)
         object.__setattr__(self, "questions", questions)
+        object.__setattr__(self, "code_forms", forms)
         object.__setattr__(self, "sampling", {**default_sampling(), **self.sampling})
+
+
+def _some(name: str, chosen: Sequence[T], known: Sequence[T]) -> tuple[T, ...]:
+    """One or more of what is known, each once."""
+    values = tuple(chosen)
+    for value in values:
+        if value not in known:
+            raise unknown(name, str(value), [str(each) for each in known])
+    if not values or len(set(values)) != len(values):
+        raise UserError(
+            f"{name}s must name one or more of {', '.join(map(str, known))}, each once, "
+            f"got {values!r}."
+        )
+    return values
 
 
 def request_seed(episode_seed: int, request_id: str) -> int:
@@ -135,6 +153,7 @@ class _Ask:
 class _Code:
     text: str
     code: str | None
+    form: CodeForm | None
     drawing: Drawing | None
 
 
@@ -221,6 +240,11 @@ class Episode:
         return tuple((code.code, code.drawing) for code in self._codes)
 
     @property
+    def forms(self) -> tuple[CodeForm | None, ...]:
+        """What every code so far is written in; None where no code was found."""
+        return tuple(code.form for code in self._codes)
+
+    @property
     def cut(self) -> tuple[tuple[str, int], ...]:
         """Request id and sample index of texts longer than :data:`MAX_TEXT`."""
         return tuple(self._cut)
@@ -244,7 +268,7 @@ class Episode:
                 ask = self._asks.get(self._solver_id(index, question))
                 if ask is not None:
                     answers[question] = tuple(each.text for each in ask.completions)
-            codes.append(CodeOutcome(code.text, code.code, code.drawing, answers))
+            codes.append(CodeOutcome(code.text, code.code, code.drawing, answers, code.form))
         captioned: dict[Question, tuple[str, ...]] = {}
         for question in self.config.questions:
             ask = self._asks.get(self._caption_id(question))
@@ -345,7 +369,7 @@ class Episode:
         )
 
     def _open_coder(self, proposal: Proposal) -> None:
-        prompt = self._prompts.coder(proposal)
+        prompt = self._prompts.coder(proposal, self.config.code_forms)
         self._open(f"{self.id}/coder", "coder", prompt, n=self.config.codes)
         if not self.config.caption_answers:
             return
@@ -370,14 +394,16 @@ class Episode:
             self._open_coder(self._proposal)
 
     def _take_code(self, text: str) -> None:
-        code = extract_svg(text) or None
+        found = extract_code(text, self.config.code_forms)
         index = len(self._codes)
-        if code is None:
-            failure = Failure("extraction", "no_code", "The completion holds no SVG code.")
-            self._codes.append(_Code(text, None, Drawing(None, failure)))
+        if found is None:
+            wanted = " or ".join(_SPELLED[form] for form in self.config.code_forms)
+            failure = Failure("extraction", "no_code", f"The completion holds no {wanted} code.")
+            self._codes.append(_Code(text, None, None, Drawing(None, failure)))
             return
-        self._codes.append(_Code(text, code, None))
-        job = RenderJob(f"{self.id}/render/{index}", code)
+        form, code = found
+        self._codes.append(_Code(text, code, form, None))
+        job = RenderJob(f"{self.id}/render/{index}", code, form)
         self._jobs[job.id] = job
 
 

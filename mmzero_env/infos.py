@@ -14,6 +14,7 @@ from mmzero_env.episode import Episode
 from mmzero_env.leaks import leak_signals
 from mmzero_env.protocol import (
     ROLES,
+    CodeForm,
     Drawing,
     EpisodeOutcome,
     EpisodeRewards,
@@ -48,18 +49,27 @@ def turn_info(request_id: str, sample: int, reward: TurnReward) -> dict[str, Any
     }
 
 
-def drawing_info(code: str | None, drawing: Drawing | None) -> dict[str, Any]:
+def drawing_infos(episode: Episode) -> list[dict[str, Any]]:
+    """What became of every code of an episode so far, see :func:`drawing_info`."""
+    return [
+        drawing_info(form, drawing)
+        for form, (_, drawing) in zip(episode.forms, episode.codes, strict=True)
+    ]
+
+
+def drawing_info(form: CodeForm | None, drawing: Drawing | None) -> dict[str, Any]:
     """What became of a code.
 
     Args:
-        code: The extracted code, None if there was none.
+        form: What the code is written in, None if no code was found.
         drawing: Its drawing, None while it waits for one.
 
     Returns:
-        ``{"extracted": bool, "rendered": bool or None, "failure", "flags"}``.
+        ``{"extracted": bool, "form", "rendered": bool or None, "failure", "flags"}``.
     """
     return {
-        "extracted": code is not None,
+        "extracted": form is not None,
+        "form": form,
         "rendered": None if drawing is None else drawing.ok,
         "failure": None if drawing is None else failure_info(drawing.failure),
         "flags": [] if drawing is None else list(drawing.flags),
@@ -86,16 +96,18 @@ def code_infos(
 
     Returns:
         For each code :func:`drawing_info` and besides ``svg`` and ``leaks``, each None
-        if the guard refuses the code. ``svg`` holds ``elements``, ``type_entropy``
+        if the code is not SVG or the guard refuses it. ``svg`` holds ``elements``, ``type_entropy``
         (bits), ``cost`` (plain shapes), ``text_share``, ``phash`` (16 hexadecimal
         digits or None) and ``phash_distance`` (0 to 64 bits, None without another
         picture); ``leaks`` the fields of :class:`mmzero_env.leaks.LeakSignals`.
     """
     earlier = list(earlier)
     infos = []
-    for (code, drawing), mark in zip(episode.codes, fingerprints, strict=True):
-        info = drawing_info(code, drawing) | {"svg": None, "leaks": None}
-        metrics = None if code is None else svg_metrics(code)
+    for info, form, (code, _), mark in zip(
+        drawing_infos(episode), episode.forms, episode.codes, fingerprints, strict=True
+    ):
+        info |= {"svg": None, "leaks": None}
+        metrics = svg_metrics(code) if code is not None and form == "svg" else None
         if metrics is not None and not isinstance(metrics, Failure):
             info["svg"] = {
                 "elements": metrics.elements,
@@ -207,7 +219,7 @@ def summary_text(
     Returns:
         Several lines without a final line break.
     """
-    state = state_infos(episode, [drawing_info(code, drawing) for code, drawing in episode.codes])
+    state = state_infos(episode, drawing_infos(episode))
     lines = [f"episode {episode.id} · topic: {episode.topic}"]
     proposal, failure = state["proposer"]["proposal"], state["proposer"]["failure"]
     if proposal is not None:

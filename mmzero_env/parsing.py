@@ -9,8 +9,9 @@ time proportional to the text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 
-from mmzero_env.protocol import CONTENT_TYPES, Failure, Proposal
+from mmzero_env.protocol import CONTENT_TYPES, CodeForm, Failure, Proposal
 
 REQUIRED_TAGS = ("caption", "easy_question", "easy_answer", "hard_question", "hard_answer")
 TAGS = ("content_type", *REQUIRED_TAGS)
@@ -51,6 +52,8 @@ _SVG_FENCE = re.compile(r"```svg", re.IGNORECASE)
 _XML_FENCE = re.compile(r"```xml", re.IGNORECASE)
 _SVG_START = re.compile(r"<svg\b", re.IGNORECASE)
 _SVG_END = re.compile(r"</svg\s*+>", re.IGNORECASE)
+_PYTHON_FENCE = re.compile(r"```(?:python3?|py)(?=\s)[^\n]*+", re.IGNORECASE)
+_PLOTTING = re.compile(r"^[^\S\n]*+(?:import|from)\s++(?:matplotlib|PIL)\b", re.MULTILINE)
 _BRACE = re.compile(r"[{}]")
 _BOX = "\\boxed"
 
@@ -156,6 +159,66 @@ def extract_svg(text: str) -> str | None:
         end = _SVG_END.search(text, start.end()) if start else None
         code = text[start.start() : end.end()] if start and end else ""
     return code.strip() or None
+
+
+def extract_python(text: str) -> str | None:
+    """The plotting code in a Coder's completion.
+
+    The first fence labelled ``python`` or ``py`` wins, then the first fence without a
+    label that imports matplotlib or PIL. Whether it is Python is not asked here: the
+    parser of a hostile code belongs into the sandbox too.
+
+    Args:
+        text: A Coder's raw completion.
+
+    Returns:
+        The code without blank lines around it, or None if there is none.
+    """
+    code = _fenced(text, _PYTHON_FENCE)
+    if code is None:
+        bare = (inside for label, inside in _fences(text) if not label)
+        code = next((inside for inside in bare if _PLOTTING.search(inside)), "")
+    # The first line keeps its indentation, or the others would not fit it.
+    return re.sub(r"\A(?:[^\S\n]*\n)+", "", code).rstrip() or None
+
+
+def extract_code(text: str, forms: Sequence[CodeForm] = ("svg",)) -> tuple[CodeForm, str] | None:
+    """The code in a Coder's completion, in a form that it may write.
+
+    Where both forms are allowed, the first fence that names one of them decides. Without
+    such a fence Python is looked for first: a program may hold ``<svg`` in a string, a
+    picture holds no program.
+
+    Args:
+        text: A Coder's raw completion.
+        forms: What the Coder may write, see
+            :attr:`mmzero_env.episode.EpisodeConfig.code_forms`.
+
+    Returns:
+        The form and the stripped code, or None if there is none of an allowed form.
+    """
+    extractors = {"python": extract_python, "svg": extract_svg}
+    order: list[CodeForm] = [form for form in ("python", "svg") if form in forms]
+    svg, python = _SVG_FENCE.search(text), _PYTHON_FENCE.search(text)
+    if svg and (python is None or svg.start() < python.start()):
+        order.reverse()
+    for form in order:
+        code = extractors[form](text)
+        if code is not None:
+            return form, code
+    return None
+
+
+def _fences(text: str) -> Iterator[tuple[str, str]]:
+    """Label and content of every closed fence; a closing one opens nothing."""
+    at = 0
+    while (start := text.find(_FENCE, at)) >= 0:
+        line_end = text.find("\n", start)
+        end = text.find(_FENCE, line_end)
+        if line_end < 0 or end < 0:
+            return
+        yield text[start + len(_FENCE) : line_end].strip(), text[line_end + 1 : end]
+        at = end + len(_FENCE)
 
 
 def _fenced(

@@ -9,11 +9,11 @@ read as a template.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmzero_env.errors import UserError, unknown
-from mmzero_env.protocol import CONTENT_TYPES, Proposal
+from mmzero_env.protocol import CONTENT_TYPES, CodeForm, Proposal
 
 _PROPOSAL_FIELDS = (
     "content_type",
@@ -42,6 +42,9 @@ class PromptSet:
         solver_template: Must hold ``{question}``; the picture stands before it.
         caption_template: Must hold ``{caption}`` and ``{question}``; used when a
             Solver answers from the words instead of from the picture.
+        python_template: The Coder's message when it may write Python only; fields as in
+            ``coder_template``. Empty: the set has no wording for that.
+        either_template: The same when it may write SVG or Python.
 
     Raises:
         UserError: If a template lacks a field that it must hold.
@@ -58,6 +61,8 @@ class PromptSet:
     coder_template: str
     solver_template: str
     caption_template: str
+    python_template: str = ""
+    either_template: str = ""
 
     def __post_init__(self) -> None:
         """Check that no template forgets what it has to carry."""
@@ -66,6 +71,8 @@ class PromptSet:
             ("coder_template", ("caption",)),
             ("solver_template", ("question",)),
             ("caption_template", ("caption", "question")),
+            ("python_template", ("caption",) if self.python_template else ()),
+            ("either_template", ("caption",) if self.either_template else ()),
         ):
             for name in fields:
                 if "{" + name + "}" not in getattr(self, attribute):
@@ -78,10 +85,39 @@ class PromptSet:
         """The Proposer's message for a topic."""
         return _fill(self.proposer_template, {"topic": topic})
 
-    def coder(self, proposal: Proposal) -> str:
-        """The Coder's message for a proposal."""
+    def coder(self, proposal: Proposal, forms: Sequence[CodeForm] = ("svg",)) -> str:
+        """The Coder's message for a proposal.
+
+        Args:
+            proposal: What is to be drawn.
+            forms: What the Coder may write, see :meth:`check_forms`.
+
+        Raises:
+            UserError: If the set has no wording for these forms.
+        """
         values = {name: getattr(proposal, name) for name in _PROPOSAL_FIELDS}
-        return _fill(self.coder_template, values)
+        return _fill(self._coder_template(forms), values)
+
+    def check_forms(self, forms: Sequence[CodeForm]) -> None:
+        """Refuse forms of code that the set has no Coder's message for.
+
+        Raises:
+            UserError: Naming the template that is missing.
+        """
+        self._coder_template(forms)
+
+    def _coder_template(self, forms: Sequence[CodeForm]) -> str:
+        if "python" not in forms:
+            return self.coder_template
+        attribute = "either_template" if "svg" in forms else "python_template"
+        template = getattr(self, attribute)
+        if not template:
+            raise UserError(
+                f"the prompt set {self.name!r} has no wording for code_forms={tuple(forms)}: its "
+                f"{attribute} is empty. Choose other code_forms or a prompt set that has it "
+                "(mm_zero has)."
+            )
+        return template
 
     def solver(self, question: str) -> str:
         """The Solver's message for a question about the picture before it."""
@@ -96,7 +132,8 @@ _PROPOSER = f"""\
 Topic: {{topic}}
 
 You are an expert designer of visual content. Within this topic, invent one information-rich \
-picture that somebody else will draw as SVG, and two questions that are answered by looking at it.
+picture that somebody else will draw by writing code, and two questions that are answered by \
+looking at it.
 
 Plan before you write, without showing the plan: choose a subject inside the topic that is not \
 the first one that comes to mind; fix several data elements with all their values; find questions \
@@ -142,8 +179,7 @@ Each answer is a single number, a single word or a very short phrase. For a quan
 number alone, without a unit. For a category, write the label alone, as it stands in the picture. \
 Both answers must follow from the caption."""
 
-_CODER = """\
-Visual type: svg
+_CODER_GIVEN = """\
 Kind of picture: {content_type}
 Chart description:
 {caption}
@@ -153,13 +189,17 @@ Easy answer: {easy_answer}
 Hard question: {hard_question}
 Hard answer: {hard_answer}
 
-Write the SVG source of this picture. Write plain SVG markup that starts with <svg; no Python, no \
-JavaScript, no other language.
+"""
+
+_CODER_AIM = """
 
 A reader who sees nothing but your picture has to reach exactly the easy answer, so the data that \
 the easy question asks about must be plainly visible. The data behind the hard question must be \
 visible too, but print neither the questions nor the hard answer.
 
+"""
+
+_CODER_SVG = """\
 - Set xmlns="http://www.w3.org/2000/svg" and a viewBox, for instance viewBox="0 0 800 600".
 - Draw a white rectangle over the whole viewBox first, as the background.
 - Use <text> for the title and for every label, axis value and annotation: font-size 14 or more \
@@ -170,11 +210,46 @@ for titles, 12 or more for labels.
 - Keep it self-contained: no external files, images, fonts or style sheets.
 - Let nothing overlap or run out of the viewBox, and keep text and background in strong contrast.
 
-Put the complete code into one fenced block:
+"""
 
-```svg
-<svg ...> ... </svg>
-```"""
+# What the sandbox offers and how it finds the figure: mmzero_env.rendering.figures.
+_CODER_PYTHON = """\
+- Import nothing but the standard library, numpy, matplotlib and PIL. There is no network, no file \
+to read and no screen.
+- Make one figure, on a white background: leave it open, or save it as a PNG file in the working \
+directory.
+- Write the data into the code; do not draw random numbers.
+- Give the title and every label, axis value and annotation as text of readable size, and series \
+fills that are easily told apart.
+- Let nothing overlap or be cut off at the edge.
+
+"""
+
+_CODER = (
+    f"Visual type: svg\n{_CODER_GIVEN}"
+    "Write the SVG source of this picture. Write plain SVG markup that starts with <svg; no "
+    f"Python, no JavaScript, no other language.{_CODER_AIM}{_CODER_SVG}"
+    "Put the complete code into one fenced block:\n\n```svg\n<svg ...> ... </svg>\n```"
+)
+
+_CODER_IN_PYTHON = (
+    f"Visual type: python\n{_CODER_GIVEN}"
+    "Write a Python program that draws this picture with matplotlib or PIL; no SVG, no other "
+    f"language.{_CODER_AIM}{_CODER_PYTHON}"
+    "Put the complete program into one fenced block:\n\n"
+    "```python\nimport matplotlib.pyplot as plt\n...\n```"
+)
+
+_CODER_IN_EITHER = (
+    f"Visual type: svg or python\n{_CODER_GIVEN}"
+    "Write code that draws this picture: either plain SVG markup that starts with <svg, or a "
+    "Python program that uses matplotlib or PIL. Choose the one that suits the picture better and "
+    f"write that one only.{_CODER_AIM}If you write SVG:\n{_CODER_SVG}"
+    f"If you write Python:\n{_CODER_PYTHON}"
+    "Put the complete code into one fenced block that names its language:\n\n"
+    "```svg\n<svg ...> ... </svg>\n```\n\nor\n\n"
+    "```python\nimport matplotlib.pyplot as plt\n...\n```"
+)
 
 _SOLVER_FORM = (
     "Think step by step inside <think> and </think>. Right after </think>, write the final answer "
@@ -191,6 +266,8 @@ _MM_ZERO = PromptSet(
         "A picture is described in words.\n\n{caption}\n\nAnswer this question about the picture: "
         "{question}\n\n" + _SOLVER_FORM
     ),
+    python_template=_CODER_IN_PYTHON,
+    either_template=_CODER_IN_EITHER,
 )
 
 # A few tokens a prompt: the bundled model is trained on exactly these strings.

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 Role = Literal["proposer", "coder", "solver"]
 Question = Literal["easy", "hard"]
+CodeForm = Literal["svg", "python"]
 Image = NDArray[np.uint8]
 """An RGB picture, shape (H, W, 3), dtype uint8, already composited on white."""
 
 ROLES: tuple[Role, ...] = ("proposer", "coder", "solver")
 QUESTIONS: tuple[Question, ...] = ("easy", "hard")
+CODE_FORMS: tuple[CodeForm, ...] = ("svg", "python")
 
 # The seven values a Proposer may put into <content_type> (official prompt).
 CONTENT_TYPES: tuple[str, ...] = (
@@ -157,10 +159,17 @@ class Response:
 
 @dataclass(frozen=True)
 class RenderJob:
-    """One code that waits to be rendered."""
+    """One code that waits to be rendered.
+
+    Attributes:
+        id: Unique in a run.
+        code: The source, already cut out of its completion.
+        form: What it is written in.
+    """
 
     id: str
     code: str
+    form: CodeForm = "svg"
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,12 +221,14 @@ class CodeOutcome:
         drawing: The rendering.
         answers: For each question asked, the Solver's raw completions
             (empty when nothing was asked, as for a code that did not render).
+        form: What the code is written in; None when nothing was found.
     """
 
     text: str
     code: str | None
     drawing: Drawing
     answers: Mapping[Question, tuple[str, ...]] = field(default_factory=dict)
+    form: CodeForm | None = "svg"
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,6 +120,7 @@ def episode_to_record(
             {
                 "text": code.text,
                 "code": code.code,
+                "form": code.form,
                 "png": None if image is None else image_to_png(image),
                 "failure": None if failure is None else cast("FailureRecord", asdict(failure)),
                 "flags": list(code.drawing.flags),
@@ -242,6 +243,7 @@ def _config(config: EpisodeConfig) -> ConfigRecord:
         "answers": config.answers,
         "questions": list(config.questions),
         "prompts": get_prompts(config.prompts).name,
+        "code_forms": list(config.code_forms),
     }
 
 
@@ -254,6 +256,8 @@ def _apparent_config(outcome: EpisodeOutcome) -> ConfigRecord:
         "answers": counts[0] if counts else shape.answers,
         "questions": list(asked) or list(shape.questions),
         "prompts": "",
+        "code_forms": list(dict.fromkeys(c.form for c in outcome.codes if c.form))
+        or list(shape.code_forms),
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypedDict, cast, get_args, get_origin, get_type_hints, i
 
 from mmzero_env.errors import UserError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the schema; it rises whenever a field comes, goes or changes its meaning."""
 
 Scalar = bool | int | float | str | None
@@ -30,12 +30,14 @@ class ConfigRecord(TypedDict):
         answers: Answers asked to each question about each picture.
         questions: The questions asked, in order.
         prompts: Name of the prompt set.
+        code_forms: What the Coder may write.
     """
 
     codes: int
     answers: int
     questions: list[str]
     prompts: str
+    code_forms: list[str]
 
 
 class DesignRecord(TypedDict):
@@ -108,6 +110,7 @@ class CodeRecord(TypedDict):
     Attributes:
         text: The Coder's raw completion.
         code: The extracted code, or None.
+        form: What it is written in; None exactly when ``code`` is.
         png: The picture as PNG bytes (lossless, RGB), or None.
         failure: Set exactly when ``png`` is None.
         flags: What rendering dropped or normalised.
@@ -121,6 +124,7 @@ class CodeRecord(TypedDict):
 
     text: str
     code: str | None
+    form: str | None
     png: bytes | None
     failure: FailureRecord | None
     flags: list[str]

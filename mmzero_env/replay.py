@@ -18,6 +18,7 @@ from mmzero_env.difference import first_difference
 from mmzero_env.episode import Episode, EpisodeConfig
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import (
+    CodeForm,
     CodeOutcome,
     Completion,
     EpisodeOutcome,
@@ -138,11 +139,12 @@ def compare(
         past: deque[EpisodeOutcome] = deque()
         for group in _groups(records):
             settings = _render_settings(group)
-            name = repr(settings)
+            forms = tuple(cast("CodeForm", form) for form in group[0]["config"]["code_forms"])
+            name = repr((settings, forms))
             if name not in renderers:
                 limits = RenderLimits(**cast("dict[str, Any]", settings["limits"]))
                 renderers[name] = stack.enter_context(
-                    Renderer(settings["size"], workers, limits, settings["backend"])
+                    Renderer(settings["size"], workers, limits, settings["backend"], forms=forms)
                 )
             renderer = renderers[name]
             played = _play(group, renderer)
@@ -174,7 +176,8 @@ def _groups(records: Iterable[EpisodeRecord]) -> Iterator[list[EpisodeRecord]]:
     def kind(record: EpisodeRecord) -> tuple[str | None, str, str]:
         # Without settings the pictures of each record tell the size.
         alone = record["id"] if record["render"] is None and record["batch"] is None else ""
-        return record["batch"], repr(record["render"]), alone
+        drawn = repr((record["render"], record["config"]["code_forms"]))
+        return record["batch"], drawn, alone
 
     for _, run in groupby(records, key=kind):
         portion: list[EpisodeRecord] = []
@@ -255,6 +258,7 @@ def _coded(record: EpisodeRecord) -> Episode:
         codes=config["codes"],
         answers=config["answers"],
         questions=tuple(cast("Question", question) for question in config["questions"]),
+        code_forms=tuple(cast("CodeForm", form) for form in config["code_forms"]),
     )
     # A given proposal has no text, so there is nothing of the Proposer to replay.
     recorded = record["proposal"]
@@ -286,7 +290,8 @@ def _answered(record: EpisodeRecord, episode: Episode) -> _Played:
             request_id = f"{record['id']}/solver/{index}/{name}"
             episode.submit(request_id, [Completion(text) for text in texts])
             answers[cast("Question", name)] = tuple(texts)
-        codes.append(CodeOutcome(code["text"], episode.codes[index][0], drawing, answers))
+        found, form = episode.codes[index][0], episode.forms[index]
+        codes.append(CodeOutcome(code["text"], found, drawing, answers, form))
     if isinstance(episode.proposal, Proposal) != (record["proposal"] is not None):
         now = "parses" if isinstance(episode.proposal, Proposal) else "does not parse"
         change = (

@@ -18,9 +18,9 @@ play a chain in which every later role judges the earlier ones.
 
 The Proposer is given a topic and writes a proposal: the specification of a picture,
 an easy and a hard question with their answers. The Coder is given the proposal and
-writes several codes (SVG). Every code that renders becomes a picture, and the Solver
-is asked both questions about it several times. Majority votes over its answers are
-the silver labels that all three roles are rewarded with.
+writes several codes (SVG, or Python where that is allowed). Every code that renders
+becomes a picture, and the Solver is asked both questions about it several times. Majority
+votes over its answers are the silver labels that all three roles are rewarded with.
 
 ### Observation Space
 
@@ -67,8 +67,8 @@ Plain data, equal for equal seeds and actions. For each agent `episode_id`, `top
 | Agent        | Key                   | Meaning                                                   |
 |--------------|-----------------------|-----------------------------------------------------------|
 | `proposer_0` | `proposal`, `failure` | the parsed proposal, or stage, reason and detail          |
-| `coder_0`    | `codes`               | for each code: extracted, rendered, failure, flags, and   |
-|              |                       | from the drawing on `svg` and `leaks`                     |
+| `coder_0`    | `codes`               | for each code: extracted, form, rendered, failure, flags, |
+|              |                       | and from the drawing on `svg` and `leaks`                 |
 | all, at end  | `turns`               | for each turn: request, sample, reward, terms             |
 | all, at end  | `votes`               | for each code: votes and labels by question, solvability, |
 |              |                       | difficulty                                                |
@@ -78,7 +78,7 @@ Plain data, equal for equal seeds and actions. For each agent `episode_id`, `top
 in hexadecimal) and `phash_distance`, the fewest bits that differ from a picture of another
 episode of the window. `leaks`: `hard_answer` (it stands in the picture's text and not in the
 caption), `telltale` ("answer", "solution" or "therefore" does), `question_share` (of the hard
-question's words). Both are None for a code that the guard refuses.
+question's words). Both are None for Python and for a code that the guard refuses.
 
 ### Starting State
 
@@ -97,7 +97,7 @@ or earlier if the proposal is malformed or no code renders.
 self_play_v0.env(
     reward_design="mm_zero", prompts="mm_zero", codes=4, answers=5, image_size=448,
     topics=TOPICS, window=32, render_workers=1, render_mode=None,
-    questions=("easy", "hard"), render_backend="cairosvg",
+    questions=("easy", "hard"), render_backend="cairosvg", code_forms=("svg",),
 )
 ```
 
@@ -113,6 +113,7 @@ self_play_v0.env(
 `questions`: questions that the Solver is asked about each picture, in this order.
 `render_backend`: what draws. With None nothing is drawn: a code that the guard lets through gets
 a blank picture and the flag `not_drawn`. That is for players that do not look and for measuring.
+`code_forms`: what the Coder may write, and is told so: `"svg"`, `"python"` (drawn in bubblewrap).
 
 ### Version History
 
@@ -137,9 +138,12 @@ from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
 from mmzero_env.arguments import (
     checked_count,
+    checked_design,
+    checked_forms,
     checked_proposal,
     checked_questions,
     checked_topic,
+    checked_topics,
     longest_prompt,
     named,
 )
@@ -150,7 +154,7 @@ from mmzero_env.infos import (
     code_infos,
     code_votes,
     copied,
-    drawing_info,
+    drawing_infos,
     fingerprint,
     reward_turns,
     showable,
@@ -162,6 +166,7 @@ from mmzero_env.protocol import (
     QUESTIONS,
     ROLES,
     TOPICS,
+    CodeForm,
     Completion,
     EpisodeOutcome,
     EpisodeRewards,
@@ -171,7 +176,7 @@ from mmzero_env.protocol import (
     Role,
 )
 from mmzero_env.rendering import Renderer
-from mmzero_env.rewards import RewardDesign, get_design
+from mmzero_env.rewards import RewardDesign
 from mmzero_env.spaces import Utterance
 from mmzero_env.undrawn import Undrawn
 
@@ -220,6 +225,7 @@ class raw_env(AECEnv, EzPickle):
         render_mode: str | None = None,
         questions: Sequence[Question] = QUESTIONS,
         render_backend: str | None = "cairosvg",
+        code_forms: Sequence[CodeForm] = ("svg",),
     ) -> None:
         """Build the environment; see the module for the arguments.
 
@@ -239,6 +245,7 @@ class raw_env(AECEnv, EzPickle):
             render_mode,
             questions,
             render_backend,
+            code_forms,
         )
         AECEnv.__init__(self)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -246,22 +253,13 @@ class raw_env(AECEnv, EzPickle):
         checked_count("image_size", image_size, 1)
         checked_count("window", window, 1)
         checked_count("render_workers", render_workers, 0)
-        if isinstance(topics, str) or not topics:
-            raise UserError(f"topics must be a non-empty sequence of str, got {topics!r:.200}.")
-        if isinstance(reward_design, str):
-            reward_design = get_design(reward_design)
-        elif not isinstance(reward_design, RewardDesign):
-            raise UserError(
-                "reward_design must be the name of a reward design or a RewardDesign, got "
-                f"{reward_design!r:.200}."
-            )
+        self.topics = checked_topics(topics)
         self.render_mode = render_mode
-        self.design = reward_design
-        asked = checked_questions(questions, self.design)
-        self.config = EpisodeConfig(codes, answers, asked, prompts)
+        self.design = checked_design(reward_design)
+        asked, forms = checked_questions(questions, self.design), checked_forms(code_forms)
+        self.config = EpisodeConfig(codes, answers, asked, prompts, code_forms=forms)
         # After the count is known to be one.
         self.config = replace(self.config, caption_answers=self.design.caption_answers(answers))
-        self.topics = tuple(checked_topic(each) for each in topics)
         self.possible_agents = list(AGENTS.values())
         self.agents: list[str] = []
         self.request: Request | None = None
@@ -278,7 +276,7 @@ class raw_env(AECEnv, EzPickle):
         self._renderer: Renderer | Undrawn = (
             Undrawn(image_size)
             if render_backend is None
-            else Renderer(size=image_size, workers=render_workers, backend=render_backend)
+            else Renderer(image_size, render_workers, backend=render_backend, forms=forms)
         )
         self._episode: Episode | None = None
         self._proposal_given = False
@@ -446,7 +444,7 @@ class raw_env(AECEnv, EzPickle):
     def _take_code(self, episode: Episode, last: bool) -> None:
         """Note a new code; draw all of them once the last one is there."""
         if not last:
-            self._codes = [drawing_info(code, drawing) for code, drawing in episode.codes]
+            self._codes = drawing_infos(episode)
             return
         jobs = episode.pending_renders()
         for job, drawing in zip(jobs, self._renderer.render(jobs), strict=True):

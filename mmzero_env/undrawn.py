@@ -17,8 +17,8 @@ NOT_DRAWN = "not_drawn"
 class Undrawn:
     """Takes the place of a :class:`~mmzero_env.rendering.Renderer` and draws nothing.
 
-    A code that the guard lets through gets a blank picture with the flag
-    :data:`NOT_DRAWN`, so that questions are asked about it; a code that it refuses fails
+    An SVG that the guard lets through and any other code gets a blank picture with the flag
+    :data:`NOT_DRAWN`, so that questions are asked about it; an SVG that it refuses fails
     as usual. For players that do not look at pictures and for measuring everything but
     the drawing. A blank picture is no evidence of what a code shows: never train on it.
 
@@ -38,13 +38,16 @@ class Undrawn:
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Drawing]:
         """One drawing a job, in order; all pictures are one read-only array."""
-        return [self._verdict(job.code) for job in jobs]
+        return [self._verdict(job) for job in jobs]
 
     def close(self) -> None:
         """Nothing to end."""
 
-    def _verdict(self, code: str) -> Drawing:
-        document = vet(code, self._limits)
+    def _verdict(self, job: RenderJob) -> Drawing:
+        if job.form != "svg":
+            # Only running it would tell more.
+            return Drawing(self._blank, None, (NOT_DRAWN,))
+        document = vet(job.code, self._limits)
         if isinstance(document, Failure):
             return Drawing(None, document)
         return Drawing(self._blank, None, (*document.flags, NOT_DRAWN))

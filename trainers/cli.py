@@ -1,9 +1,10 @@
-"""The command line: ``mmzero evolve``, ``eval``, ``report`` and ``replay``.
+"""The command line: ``mmzero evolve``, ``eval``, ``report``, ``replay`` and ``doctor``.
 
-Exit codes: 0 done, 1 a failure of ours (finished stages are saved) or a replay that
-came out different, 2 a mistake in what was asked, 130 stopped by Ctrl-C. Results go to
-standard output, progress and errors to standard error. Heavy imports happen inside the
-commands, so that ``mmzero --help`` is quick and ``mmzero report`` needs no torch.
+Exit codes: 0 done, 1 a failure of ours (finished stages are saved), a replay that came
+out different or a machine that cannot render, 2 a mistake in what was asked, 130 stopped
+by Ctrl-C. Results go to standard output, progress and errors to standard error. Heavy
+imports happen inside the commands, so that ``mmzero --help`` is quick and ``mmzero
+report`` needs no torch.
 """
 
 from __future__ import annotations
@@ -137,6 +138,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=1, metavar="N", help="processes that draw (default: 1)"
     )
     replay.set_defaults(command=_replay)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what this machine has and what is missing",
+        description="Look for what rendering needs and what protects it; each missing thing "
+        "with the command that mends it. Exit code 0: rendering works; 1: it does not.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print for machines")
+    doctor.set_defaults(command=_doctor)
     return parser
 
 
@@ -316,6 +326,13 @@ def _replay(args: argparse.Namespace) -> int:
     from trainers import replay
 
     return replay.run(args.path, args.design, args.workers)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    """``mmzero doctor``."""
+    from trainers import doctor
+
+    return doctor.run(as_json=args.json)
 
 
 def _print_table(title: str, probe: Probe) -> None:

@@ -7,12 +7,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from mmzero_env.episode import EpisodeConfig
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.prompts import get_prompts
-from mmzero_env.protocol import Role, Sampling
+from mmzero_env.protocol import CodeForm, Role, Sampling
+from mmzero_env.rendering.backends import backend_target
 from mmzero_env.rewards import RewardDesign, get_design
 from mmzero_env.rewards.design_files import SUFFIX, read_settings
 
@@ -122,6 +123,9 @@ class RunConfig:
         image_size: Side of the pictures, in pixels.
         threads: CPU threads of torch; a run replays bit by bit with the same number.
         render_workers: Processes that render.
+        render_backend: What draws SVG, see :data:`mmzero_env.rendering.BACKENDS`.
+        code_forms: What the Coder may write: ``"svg"``, ``"python"`` or both. As text with
+            commas between.
         proposer: Stage of the Proposer.
         coder: Stage of the Coder.
         solver: Stage of the Solver.
@@ -140,6 +144,8 @@ class RunConfig:
     image_size: int = 448
     threads: int = 2
     render_workers: int = 1
+    render_backend: str = "cairosvg"
+    code_forms: tuple[CodeForm, ...] = ("svg",)
     proposer: StageConfig = field(default_factory=StageConfig)
     coder: StageConfig = field(default_factory=StageConfig)
     solver: StageConfig = field(default_factory=StageConfig)
@@ -150,6 +156,8 @@ class RunConfig:
         """Refuse names and values that cannot be, before anything is loaded."""
         get_prompts(self.prompts)
         self.design()
+        backend_target(self.render_backend)
+        self.episode(codes=1, answers=1)
         for name in ("iterations", "image_size", "threads", "render_workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -175,6 +183,7 @@ class RunConfig:
             prompts=self.prompts,
             caption_answers=self.design().caption_answers(answers),
             sampling={role: self.sampling(role) for role in ("proposer", "coder", "solver")},
+            code_forms=self.code_forms,
         )
 
 
@@ -303,6 +312,11 @@ def _literal(value: Any) -> Any:
 
 
 def _typed(key: str, value: Any, kind: type) -> Any:
+    if get_origin(kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(each, str) for each in parts):
+            raise UserError(f"{key} expects names with commas between, got {value!r}")
+        return tuple(each.strip() for each in parts)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

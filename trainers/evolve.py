@@ -72,14 +72,15 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
     first = 1 + sum(part.endswith(f"/{PROBE}") and part != f"0/{PROBE}" for part in log.done)
     progress.start(config.iterations, names, min(first, config.iterations))
     with (
-        Renderer(size=config.image_size, workers=config.render_workers) as renderer,
-        Renderer(size=SIDE, workers=config.render_workers) as probe_renderer,
+        _renderer(config, config.image_size) as renderer,
+        _renderer(config, SIDE) as probe_renderer,
     ):
         probe = Probe(
             probe_items(config.probe.items, config.probe.seed),
             get_prompts(config.prompts),
             probe_renderer,
             samples=config.probe.samples,
+            forms=config.code_forms,
         )
         if f"0/{PROBE}" not in log.done:
             _measure(0, policies, probe, log, progress)
@@ -113,6 +114,15 @@ def quiet_transformers() -> None:
     """Silence bars for every saved file and notes on tokens, which would drown our progress."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+def _renderer(config: RunConfig, size: int) -> Renderer:
+    return Renderer(
+        size=size,
+        workers=config.render_workers,
+        backend=config.render_backend,
+        forms=config.code_forms,
+    )
 
 
 def _base(config: RunConfig) -> Learner:

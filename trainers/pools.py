@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from agents.policy import Policy
 from mmzero_env.episode import request_seed
-from mmzero_env.parsing import extract_svg, parse_proposal
+from mmzero_env.parsing import extract_code, parse_proposal
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import TOPICS, Proposal, RenderJob, Request, Response
 from trainers.config import RunConfig
@@ -82,7 +82,7 @@ def render_rates(
         Request(
             id=f"{name}/code/{i}",
             role="coder",
-            prompt=prompts.coder(proposal),
+            prompt=prompts.coder(proposal, config.code_forms),
             n=codes,
             sampling=config.sampling("coder"),
             seed=request_seed(config.seed, f"{name}/code/{i}"),
@@ -96,8 +96,10 @@ def render_rates(
 
         def draw(request: Request, response: Response) -> None:
             for k, completion in enumerate(response.completions):
-                if (code := extract_svg(completion.text)) is not None:
-                    drawings.add([RenderJob(f"{request.id}/{k}", code)])
+                found = extract_code(completion.text, config.code_forms)
+                if found is not None:
+                    form, code = found
+                    drawings.add([RenderJob(f"{request.id}/{k}", code, form)])
 
         answer(policy, requests, on_answer=draw)
         while drawings.pending:

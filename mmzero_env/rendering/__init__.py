@@ -15,6 +15,7 @@ from mmzero_env.rendering.backends import BACKENDS, register_backend
 from mmzero_env.rendering.guard import vet
 from mmzero_env.rendering.limits import RenderLimits
 from mmzero_env.rendering.pool import Renderer
+from mmzero_env.rendering.sandbox import Sandbox
 from mmzero_env.rendering.system import check_system
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "RenderJob",
     "RenderLimits",
     "Renderer",
+    "Sandbox",
     "check_system",
     "register_backend",
     "vet",

@@ -11,7 +11,18 @@ from mmzero_env.rendering.guard import Vetted
 
 
 class Backend(Protocol):
-    """Draws documents that passed the guard."""
+    """Draws documents that passed the guard.
+
+    Its module is imported in a process that later forks, so importing it must not start
+    a thread. A class may also say, each with a class attribute or method of its own:
+
+    * ``fork_safe`` (bool, False): making and using an object starts no thread either, so
+      that it may be done once, before the fork, and new workers are ready at once.
+    * ``reads`` (tuple of str, or None, the default): files and folders that drawing still
+      opens after the first pictures. With ``()`` a worker may open no file at all; with
+      None reading stays allowed, as far as the sandbox goes.
+    * ``describe()`` (class method, returns str): what draws, with versions, in a line.
+    """
 
     def draw(self, document: Vetted, size: int) -> Image:
         """Draw one document.
@@ -62,7 +73,12 @@ def backend_target(name: str) -> str:
     return BACKENDS[name]
 
 
+def load_class(target: str) -> type[Backend]:
+    """Import a backend's class from its ``"module:class"``."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def load_backend(target: str) -> Backend:
     """Import and make a backend from its ``"module:class"``."""
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)()
+    return load_class(target)()

@@ -39,6 +39,9 @@ class UndrawableError(ValueError):
 class CairoSvg:
     """Draws with CairoSVG; see :class:`mmzero_env.rendering.backends.Backend`."""
 
+    fork_safe = True
+    reads = ()
+
     def draw(self, document: Vetted, size: int) -> Image:
         """Draw one document as uint8 (size, size, 3) on white, centred, to scale.
 

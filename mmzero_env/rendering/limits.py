@@ -32,6 +32,10 @@ class RenderLimits:
             MM-Zero renderer.
         max_cost: Drawing cost with every reference followed, in units of one plain
             shape (see :mod:`mmzero_env.rendering.cost`).
+        figure_cpu_seconds: CPU time of one Python plotting code, in seconds, counted
+            from when the libraries are loaded.
+        figure_wall_seconds: Longest time a Python plotting code may take, in seconds;
+            counts only when it runs out twice.
     """
 
     wall_seconds: float = 20.0
@@ -46,6 +50,8 @@ class RenderLimits:
     max_number: float = 1e6
     max_aspect: float = 100.0
     max_cost: float = 6_000.0
+    figure_cpu_seconds: float = 10.0
+    figure_wall_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         """Refuse limits that would let nothing through.

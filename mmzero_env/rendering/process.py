@@ -1,114 +1,105 @@
-"""One worker process as the parent sees it: start it, send a code, take a picture."""
+"""One worker process as the parent sees it: send codes, take pictures."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
-import os
 import signal
-import subprocess
-import sys
-import tempfile
+import socket
 import time
-from dataclasses import asdict
-from multiprocessing import Pipe
-from pathlib import Path
-from typing import IO
+from collections import deque
+from multiprocessing.connection import Connection
 
 import numpy as np
 
 from mmzero_env.errors import EngineError
 from mmzero_env.protocol import Drawing, Failure
-from mmzero_env.rendering.limits import RenderLimits
-from mmzero_env.rendering.worker import MEMORY_EXIT
+from mmzero_env.rendering.sandbox import Sandbox
+from mmzero_env.rendering.spawner import Spawner, nameless_file
+from mmzero_env.rendering.worker import MEMORY_EXIT, SLOTS
 
-PACKAGE = Path(__file__).resolve().parents[1]
+QUEUED_BYTES = 16_384
+"""Longest code that is sent to a worker which still draws another: it has to fit into
+the socket's buffer, or the parent would wait for the worker."""
 
-# The worker is its own program, not a multiprocessing child: those import the parent's
-# main script first, and with it whatever a training script imports. For the same reason
-# mmzero_env becomes a bare package here, whose __init__ (it registers environments)
-# does not run.
-_PROGRAM = """
-import json, sys, types
-arguments = json.loads(sys.argv[1])
-sys.path[:] = arguments["path"]
-package = types.ModuleType("mmzero_env")
-package.__path__ = [arguments["package"]]
-sys.modules["mmzero_env"] = package
-from mmzero_env.rendering.worker import main
-main(arguments)
-"""
-
-# Numerical libraries would start a thread per core for arrays of a few kilobytes.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C"}
+# Far above any report; a worker gone mad cannot make the parent take more.
+_REPORT_BYTES = 65_536
 
 
 class WorkerProcess:
     """A render worker with its pipe and its piece of shared memory.
 
     Attributes:
+        number: Its name towards the :class:`~mmzero_env.rendering.spawner.Spawner`.
         pipe: Connection to wait on; readable when a report or the end has come.
         ready: Whether the worker has said that it can draw.
-        job: What the parent noted about the code being drawn, or None.
+        descriptor: The file descriptor of the pipe, also after it was closed.
+        pid: Its process id, once it is ready; None before.
+        sandbox: What is in force in it, once it is ready.
+        jobs: What the parent noted about the codes sent, the one being drawn first.
         deadline: Monotonic time at which the worker is killed, or infinity.
     """
 
-    def __init__(self, size: int, limits: RenderLimits, target: str) -> None:
-        """Launch the process; it reports on its pipe when it is ready.
+    def __init__(self, spawner: Spawner, number: int, size: int) -> None:
+        """Have the process forked; it reports on its pipe when it is ready.
 
         Args:
+            spawner: Who forks it.
+            number: A number that no worker of the spawner had before.
             size: Side of the pictures in pixels.
-            limits: Limits of every rendering.
-            target: Backend as ``"module:class"``.
 
         Raises:
-            EngineError: The operating system does not start it.
+            HelperLostError: There is nobody to fork it.
         """
-        self._shape = (size, size, 3)
-        length = size * size * 3
+        self.number = number
         self.ready = False
-        self.job: int | None = None
+        self.pid: int | None = None
+        self.sandbox = Sandbox()
+        self.jobs: deque[int] = deque()
         self.deadline = float("inf")
-        self.pipe, theirs = Pipe()
-        with _nameless_file() as memory:
+        self._spawner = spawner
+        self._received = 0
+        shape = (SLOTS, size, size, 3)
+        length = int(np.prod(shape))
+        ours, theirs = socket.socketpair()
+        with theirs, ours, nameless_file() as memory:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * QUEUED_BYTES)
             memory.truncate(length)
+            if hasattr(fcntl, "F_ADD_SEALS"):
+                # Reading memory that the worker has cut off would kill the parent.
+                seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+                fcntl.fcntl(memory.fileno(), fcntl.F_ADD_SEALS, seals)
             self._memory = mmap.mmap(memory.fileno(), length)
-            self._errors = _nameless_file()
-            arguments = {
-                "path": [os.path.abspath(entry) for entry in sys.path],
-                "package": str(PACKAGE),
-                "pipe": theirs.fileno(),
-                "memory": memory.fileno(),
-                "size": size,
-                "limits": asdict(limits),
-                "backend": target,
-            }
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", _PROGRAM, json.dumps(arguments)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=self._errors,
-                    env={**os.environ, **_ONE_THREAD},
-                    pass_fds=(theirs.fileno(), memory.fileno()),
-                )
-            except OSError as error:
-                raise EngineError(f"a render worker does not start: {error}") from error
-            finally:
-                theirs.close()
+            self._slots = np.frombuffer(self._memory, dtype=np.uint8).reshape(shape)
+            spawner.fork(number, [theirs.fileno(), memory.fileno()])
+            self.descriptor = ours.detach()
+            self.pipe = Connection(self.descriptor)
 
-    def send(self, job: int, code: str, wall_seconds: float) -> None:
-        """Hand over one code.
+    def send(self, job: int, code: str, wall_seconds: float) -> bool:
+        """Hand over one code, unless it would have to wait and is too long for that.
+
+        Returns:
+            Whether it was sent.
 
         Raises:
             OSError: The worker is gone.
         """
-        self.job = job
-        self.deadline = time.monotonic() + wall_seconds
-        self.pipe.send_bytes(code.encode("utf-8", "surrogatepass"))
+        message = code.encode("utf-8", "surrogatepass")
+        if self.jobs and len(message) > QUEUED_BYTES:
+            return False
+        self.pipe.send_bytes(message)
+        if not self.jobs:
+            self.deadline = time.monotonic() + wall_seconds
+        self.jobs.append(job)
+        return True
 
-    def receive(self) -> Drawing:
-        """The drawing of the code sent last.
+    def receive(self, wall_seconds: float) -> tuple[int, Drawing]:
+        """The drawing of the oldest code, with what was noted about it.
+
+        Args:
+            wall_seconds: Time for the next code, which the worker has begun.
 
         Raises:
             EOFError: The worker ended instead.
@@ -116,13 +107,17 @@ class WorkerProcess:
             EngineError: The worker itself is broken.
         """
         report = self._report()
-        self.job = None
-        self.deadline = float("inf")
+        slot = self._slots[self._received % SLOTS]
+        self._received += 1
         flags = tuple(report["flags"])
         if "reason" in report:
-            return Drawing(None, Failure("render", report["reason"], report["detail"]), flags)
-        image = np.frombuffer(self._memory, dtype=np.uint8).reshape(self._shape).copy()
-        return Drawing(image, None, flags)
+            failure = Failure("render", report["reason"], report["detail"])
+            drawing = Drawing(None, failure, flags)
+        else:
+            drawing = Drawing(slot.copy(), None, flags)
+        job = self.jobs.popleft()
+        self.deadline = time.monotonic() + wall_seconds if self.jobs else float("inf")
+        return job, drawing
 
     def greet(self) -> None:
         """Take the worker's word that it is ready.
@@ -130,48 +125,46 @@ class WorkerProcess:
         Raises:
             EOFError: The worker ended instead.
             OSError: The same.
-            EngineError: It could not import or start what it needs.
+            EngineError: It could not start what it needs.
         """
-        self._report()
+        report = self._report()
+        self.pid = report["pid"]
+        self.sandbox = Sandbox(**report["sandbox"])
         self.ready = True
+        self.deadline = float("inf")
 
-    def end(self) -> int:
-        """Kill the process if it still runs.
+    def kill(self) -> int:
+        """End the process if it still runs.
 
         Returns:
             Its exit status; minus the number of the signal that ended it.
+
+        Raises:
+            HelperLostError: The helper has ended, and the worker with it.
         """
+        self.forget()
+        return self._spawner.kill(self.number)
+
+    def status(self) -> int:
+        """Exit status of a worker whose pipe has closed.
+
+        Raises:
+            HelperLostError: The helper has ended, and the worker with it.
+        """
+        return self._spawner.end_of(self.number)
+
+    def forget(self) -> None:
+        """Let go of the pipe and the memory; the worker ends by that if it is idle."""
         self.pipe.close()
-        self._process.kill()
-        status = self._process.wait()
+        # A mapping cannot be closed under an array.
+        self._slots = self._slots[:0].copy()
         self._memory.close()
-        self._errors.close()
-        return status
-
-    def wait(self) -> int:
-        """Exit status of a worker whose pipe has closed."""
-        try:
-            return self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return self.end()
-
-    def complaint(self) -> str:
-        """The last lines that the worker wrote to its standard error."""
-        self._errors.seek(0)
-        return self._errors.read().decode("utf-8", "replace")[-2000:].strip()
 
     def _report(self) -> dict:
-        report = json.loads(self.pipe.recv_bytes())
+        report = json.loads(self.pipe.recv_bytes(_REPORT_BYTES))
         if "error" in report:
             raise EngineError(f"the render worker is broken: {report['error']}")
         return report
-
-
-def _nameless_file() -> IO[bytes]:
-    """A file without a name, in memory where the system can: nothing is left behind."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("mmzero-render"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 def explain_end(status: int) -> Failure | None:
@@ -185,7 +178,12 @@ def explain_end(status: int) -> Failure | None:
         killed for reasons of the machine.
     """
     if status == -signal.SIGPROF:
-        return Failure("render", "render_timeout", "the CPU time allowed for one code is used up")
+        detail = "the CPU time allowed for one code is used up; draw fewer and simpler shapes"
+        return Failure("render", "render_timeout", detail)
     if status == MEMORY_EXIT:
-        return Failure("render", "render_memory", "the memory allowed for one code is used up")
+        detail = (
+            "the memory allowed for one code is used up; use smaller patterns, masks and "
+            "filters, and fewer of them"
+        )
+        return Failure("render", "render_memory", detail)
     return None

@@ -16,8 +16,8 @@ import re
 from lxml import etree
 
 from mmzero_env.rendering.limits import RenderLimits
-from mmzero_env.rendering.references import SVG
 from mmzero_env.rendering.refusal import Refusal
+from mmzero_env.rendering.vocabulary import INERT, SVG
 
 _COLOR = re.compile(r"\b(hsla?|rgba?)\(([^()]*)\)", re.IGNORECASE)
 _LEGACY = re.compile(
@@ -25,13 +25,16 @@ _LEGACY = re.compile(
 )
 _HEX_ALPHA = re.compile(r"(^|:\s*)#([0-9a-f]{8}|[0-9a-f]{4})(?=\s*(?:$|[;}!]))", re.IGNORECASE)
 _HEX_ALPHA_HINT = re.compile(r"#(?:[0-9a-f]{8}|[0-9a-f]{4})\b")
-_PROPERTY = re.compile(r"(--[\w-]+)\s*:\s*([^;{}]*)")
-_REM = re.compile(r"(\d+\.?\d*|\.\d+)rem\b")
-_OPACITY = re.compile(r"(opacity\s*:\s*)(\d+\.?\d*|\.\d+)%")
-_PERCENT = re.compile(r"\s*(\d+\.?\d*|\.\d+)%\s*$")
+# What stands behind the name is looked at from its beginning only: the time to read a
+# text has to grow with its length, not with the square of it.
+_PROPERTY = re.compile(r"(?<![\w-])(--[\w-]+)\s*:([^;{}]*)")
+_REM = re.compile(r"(?<![\d.])(\d+(?:\.\d*)?|\.\d+)rem\b")
+_OPACITY = re.compile(r"(opacity\s*:\s*)(\d+(?:\.\d*)?|\.\d+)%")
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)%\s*$")
 _OPACITIES = frozenset(
     ("opacity", "fill-opacity", "stroke-opacity", "stop-opacity", "flood-opacity")
 )
+_UNITS = _OPACITIES | {"font-size"}
 # Pixels of the absolute size keywords at the usual 16 px root size (CSS Fonts 4, 2.5).
 _SIZES = {
     "xx-small": "9",
@@ -74,12 +77,14 @@ def normalise_style(
         if element.tag == f"{SVG}style" and element.text:
             element.text = _rewrite(element.text, properties, budget, flags)
         for name, value in element.items():
-            if not value:
+            if name in INERT:
                 continue
-            rewritten = _rewrite(value, properties, budget, flags)
-            if units:
+            rewritten = value
+            if "(" in value or "#" in value:
+                rewritten = _rewrite(value, properties, budget, flags)
+            if units and (name == "style" or name in _UNITS or "rem" in value):
                 rewritten = _plain_units(name, rewritten, flags)
-            if rewritten != value:
+            if rewritten is not value and rewritten != value:
                 element.set(name, rewritten)
 
 

@@ -8,10 +8,15 @@ import re
 from lxml import etree
 
 from mmzero_env.rendering.limits import RenderLimits
-from mmzero_env.rendering.references import SVG
 from mmzero_env.rendering.refusal import Refusal
+from mmzero_env.rendering.vocabulary import SVG
 
-_LENGTH = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z%]*)\s*$", re.IGNORECASE)
+_LENGTH = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z%]*)$", re.IGNORECASE)
+# A longer length is no length; the pattern above would take its time to find out.
+_LONGEST = 64
+SMALLEST = 0.01
+"""Smallest side of a picture in user units; below it the numbers of a drawing library
+run over when the picture is scaled to its final size."""
 # Pixels of one unit at 96 dpi; em and ex of the default 16 px font.
 _PIXELS = {
     "": 1.0,
@@ -49,13 +54,15 @@ def settle_viewport(
         Width and height in user pixels, or (None, None) when nothing tells them.
 
     Raises:
-        Refusal: ``empty_viewport`` or ``extreme_aspect``.
+        Refusal: ``empty_viewport``, ``extreme_aspect`` or ``number_too_large``.
     """
     box = _view_box(root, flags)
     width, height = _length(root.get("width")), _length(root.get("height"))
     for name, value in (("width", width), ("height", height)):
-        if value is not None and value <= 0:
-            raise Refusal("empty_viewport", f"{name} of the picture is {value:g}")
+        if value is not None and value < SMALLEST:
+            raise Refusal(
+                "empty_viewport", f"{name} of the picture is {value:g}, at least {SMALLEST:g}"
+            )
     if box is not None:
         if width is None and height is None:
             width, height = box[2], box[3]
@@ -65,7 +72,7 @@ def settle_viewport(
             width = height * box[2] / box[3]
     style = root.get("style")
     if style:
-        root.set("style", _BOX_RULES.sub(r"\1", style))
+        root.set("style", _BOX_RULES.sub(r"\1", style).strip("; "))
     for name in ("x", "y", "width", "height"):
         root.attrib.pop(name, None)
     ratio = root.get("preserveAspectRatio")
@@ -77,7 +84,13 @@ def settle_viewport(
     aspect = max(width / height, height / width)
     if not math.isfinite(aspect) or aspect > limits.max_aspect:
         raise Refusal(
-            "extreme_aspect", f"{width:g} x {height:g}, sides at most 1:{limits.max_aspect:g}"
+            "extreme_aspect",
+            f"the picture is {width:g} x {height:g}, sides at most 1:{limits.max_aspect:g}",
+        )
+    if max(width, height) > limits.max_number:
+        raise Refusal(
+            "number_too_large",
+            f"the picture is {width:g} x {height:g} pixels, sides at most {limits.max_number:g}",
         )
     root.set("width", f"{width:.10g}")
     root.set("height", f"{height:.10g}")
@@ -97,13 +110,18 @@ def _view_box(
         del root.attrib["viewBox"]
         flags["view_box_dropped"] = None
         return None
-    if width <= 0 or height <= 0:
-        raise Refusal("empty_viewport", f"viewBox has size {width:g} x {height:g}")
+    if width < SMALLEST or height < SMALLEST:
+        raise Refusal(
+            "empty_viewport",
+            f"viewBox has size {width:g} x {height:g}, sides must be at least {SMALLEST:g}",
+        )
+    # One spelling: libraries differ in which separators and digits they read.
+    root.set("viewBox", " ".join(f"{value:.10g}" for value in (x, y, width, height)))
     return x, y, width, height
 
 
 def _length(text: str | None) -> float | None:
-    match = _LENGTH.match(text or "")
+    match = _LENGTH.match(text.strip()) if text and len(text) <= _LONGEST else None
     if match is None or match[2].lower() not in _PIXELS:
         return None
     return float(match[1]) * _PIXELS[match[2].lower()]

@@ -14,7 +14,7 @@ from typing import Literal
 from mmzero_env.errors import UserError
 from mmzero_env.grading import GradingMode, equivalent
 from mmzero_env.parsing import extract_boxed
-from mmzero_env.protocol import EpisodeOutcome, Failure, Proposal, Question, Vote
+from mmzero_env.protocol import CodeForm, EpisodeOutcome, Failure, Proposal, Question, Vote
 from mmzero_env.rewards import terms
 from mmzero_env.voting import is_valid, majority
 
@@ -41,6 +41,7 @@ class CodeEvidence:
             without a label is missing.
         used: Whether the picture counts; False only for labels from the caption, when
             the easy question failed on it.
+        form: What the code is written in, None if there was none.
     """
 
     code: str | None
@@ -51,6 +52,7 @@ class CodeEvidence:
     solvability: Fraction = Fraction(0)
     labels: Mapping[Question, Vote] = field(default_factory=dict)
     used: bool = True
+    form: CodeForm | None = "svg"
 
     @property
     def difficulty(self) -> Fraction:
@@ -120,6 +122,7 @@ def code_evidence(
     mode: GradingMode = "sane",
     tolerance: float | None = None,
     caption_votes: Mapping[Question, Vote] | None = None,
+    form: CodeForm | None = "svg",
 ) -> CodeEvidence:
     """Votes on and grades the extracted answers to one code's image.
 
@@ -134,12 +137,13 @@ def code_evidence(
         caption_votes: Votes of answers from the caption that give the labels. The
             picture is then used only if the easy vote about it has a winner, and
             that equals the proposed easy answer. None labels by the picture.
+        form: What the code is written in.
 
     Returns:
         The evidence.
     """
     if not rendered:
-        return CodeEvidence(code, False)
+        return CodeEvidence(code, False, form=form)
     kept = {question: tuple(given) for question, given in answers.items()}
     votes = {q: majority(given, mode=mode, tolerance=tolerance) for q, given in kept.items()}
     easy = kept.get("easy", ()) if proposal.easy_question.strip() else ()
@@ -167,6 +171,7 @@ def code_evidence(
         terms.solvability(right, len(easy)),
         labels,
         used,
+        form,
     )
 
 
@@ -219,6 +224,7 @@ def gather(
             mode=mode,
             tolerance=tolerance,
             caption_votes=caption_votes if label_source == "caption" else None,
+            form=code.form,
         )
         for code in outcome.codes
     )

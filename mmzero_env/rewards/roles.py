@@ -94,7 +94,8 @@ def _no_code(code: CodeEvidence, constants: Constants) -> float:
 
 
 def _wrong_type(code: CodeEvidence, constants: Constants) -> float:
-    return float(not terms.looks_like_svg(code.code))
+    # Python is extracted only where the Coder may write it.
+    return float(code.form != "python" and not terms.looks_like_svg(code.code))
 
 
 CODER_TERMS: dict[str, CoderTerm] = {

@@ -12,6 +12,7 @@ from mmzero_env.parsing import (
     content_type,
     effective_content_type,
     extract_boxed,
+    extract_python,
     extract_svg,
     parse_proposal,
 )
@@ -133,6 +134,52 @@ def test_no_svg(text: str) -> None:
     assert extract_svg(text) is None
 
 
+PLOT = "import matplotlib.pyplot as plt\n\nplt.bar([1], [2])"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```python\n{PLOT}\n```",
+        f"Here:\n```py\n{PLOT}\n```\ndone",
+        f"``` not a fence\n```Python title=a.py\n\n{PLOT}\n\n```",
+        f"```python3\n{PLOT}\n```\n```python\nlater\n```",
+        f"```\npip install matplotlib\n```\n```\n{PLOT}\n```",
+        f"```\n{PLOT}\n```",
+        f"```\nfrom PIL import Image\n```\n```python\n{PLOT}\n```",
+        f"```json\n{{}}\n```\nthen\n```\n{PLOT}\n```",
+        f"```svg\n<svg/>\n```\n```python\r\n{PLOT}\n```",
+    ],
+)
+def test_extracts_python(text: str) -> None:
+    assert extract_python(text) == PLOT
+
+
+def test_python_keeps_its_indentation() -> None:
+    assert extract_python("```py\n\n    x = 1\n    y = 2\n```") == "    x = 1\n    y = 2"
+    assert extract_python("```\n  from PIL import Image\n```") == "  from PIL import Image"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "```python\n```",
+        "```python\n \n\n```",
+        f"```python\n{PLOT}",
+        f"```\n{PLOT}",
+        PLOT,
+        "```\nimport numpy\n```",
+        "```\n# import matplotlib\n```",
+        "```\nfrom PILfer import x\n```",
+        f"```pythonic\n{PLOT}\n```",
+        f"```svg\n{PLOT}\n```",
+    ],
+)
+def test_no_python(text: str) -> None:
+    assert extract_python(text) is None
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
@@ -159,16 +206,24 @@ def test_any_text_gives_a_value_or_a_reason(text: str) -> None:
     assert isinstance(proposal, Proposal | Failure)
     if isinstance(proposal, Proposal):
         assert proposal.content_type in CONTENT_TYPES
-    code, answer = extract_svg(text), extract_boxed(text)
-    assert code is None or (code and code in text)
+    for code in (extract_svg(text), extract_python(text)):
+        assert code is None or (code.strip() and code in text)
+    answer = extract_boxed(text)
     assert answer is None or answer in text
 
 
-@pytest.mark.parametrize("piece", ["<", "< ", "<caption>", "<svg", "```xml<svg", r"\boxed{", "{}"])
+PIECES = ["<", "< ", "<caption>", "<svg", "```xml<svg", r"\boxed{", "{}"]
+PYTHONIC = ["```", "```py ", "```\n", "```\nimport ", "import\n", " ", "\n"]
+
+
+@pytest.mark.parametrize(
+    "piece", ["<", "< ", "<caption>", "<svg", "```xml<svg", r"\boxed{", "{}", *PYTHONIC]
+)
 def test_a_megabyte_takes_no_time(piece: str) -> None:
     text = "<caption>" + piece * (1_000_000 // len(piece))
     start = time.process_time()
     parse_proposal(text)
     extract_svg(text)
+    extract_python(text)
     extract_boxed(text)
     assert time.process_time() - start < 2.0

@@ -46,6 +46,25 @@ def test_mm_zero_coder_shows_every_field_and_asks_for_a_white_background():
         assert fact in prompt
 
 
+def test_the_coders_message_follows_the_forms_of_code():
+    prompts = get_prompts("mm_zero")
+    assert prompts.coder(PROPOSAL, ("svg",)) == prompts.coder(PROPOSAL)
+    python = prompts.coder(PROPOSAL, ("python",))
+    either = prompts.coder(PROPOSAL, ("svg", "python"))
+    assert either == prompts.coder(PROPOSAL, ("python", "svg"))
+    for prompt, facts in (
+        (python, ("Visual type: python", "```python", "no SVG")),
+        (either, ("Visual type: svg or python", "```python", "```svg", "viewBox")),
+    ):
+        assert all(getattr(PROPOSAL, name) in prompt for name in TAGS)
+        assert all(fact in prompt for fact in (*facts, "matplotlib", "PIL", "no network"))
+    assert "```svg" not in python
+    with pytest.raises(UserError, match=r"'nano'.*either_template is empty.*mm_zero"):
+        get_prompts("nano").check_forms(("svg", "python"))
+    with pytest.raises(UserError, match=r"python_template.*\{caption\}"):
+        dataclasses.replace(prompts, python_template="draw")
+
+
 def test_mm_zero_solver_asks_for_thoughts_and_a_box():
     prompt = get_prompts("mm_zero").solver("How many {caption}?")
     assert prompt.startswith("How many {caption}?")

@@ -80,6 +80,7 @@ def test_a_record_holds_how_the_episode_was_made(records):
     assert whole["versions"].keys() == {"mmzero-env", "cairosvg", "cairo"}
     assert whole["config"] == {
         "codes": 3, "answers": 2, "questions": ["easy", "hard"], "prompts": "",
+        "code_forms": ["svg"],
     }  # fmt: skip
     assert given["design"] is None and given["render"] is None and given["seed"] is None
     assert first["batch"] == second["batch"] == "e0" and first["population"] == 5
@@ -252,15 +253,15 @@ def test_damaged_lines_are_named(records, tmp_path):
     vote = {"winner": "3", "consistency": "high", "valid": 1, "total": 1}
     cases = {
         "line 2: expected one JSON object in UTF-8, but": good[1][:-5],
-        "line 2: expected an episode record of schema 2, got schema 1": changed(schema=1),
-        "line 2: expected an episode record of schema 2, got schema None": "[3]",
+        "line 2: expected an episode record of schema 3, got schema 2": changed(schema=2),
+        "line 2: expected an episode record of schema 3, got schema None": "[3]",
         "line 2: the record lacks topic": good[1].replace('"topic"', '"subject"'),
-        "line 2: the record has mood, which schema 2 does not know": changed(mood="good"),
+        "line 2: the record has mood, which schema 3 does not know": changed(mood="good"),
         "line 2: codes must be a list, got 7": changed(codes=7),
         "line 2: codes[0] must be an object, got 3": changed(codes=[3]),
         "line 2: population must be a whole number, got True": changed(population=True),
         "line 2: config.questions[0] must be a text, got None": changed(
-            config={"codes": 1, "answers": 1, "questions": [None], "prompts": ""}
+            config=json.loads(good[1])["config"] | {"questions": [None]}
         ),
         "line 2: design.overrides.a must be a text, number, true, false or null": changed(
             design={"name": "x", "overrides": {"a": []}}
@@ -296,10 +297,10 @@ def test_damaged_parquet_files_are_named(records, tmp_path):
         with pytest.raises(UserError, match=r"episodes\.parquet: expected a whole Parquet file"):
             list(read_records(path))
     pq.write_table(table.drop_columns(["topic", "images"]), path)
-    with pytest.raises(UserError, match=r"schema 2; it lacks topic, images\."):
+    with pytest.raises(UserError, match=r"schema 3; it lacks topic, images\."):
         list(read_records(path))
     for name, values, said in (
-        ("schema", [1] * len(records), "row 1: expected an episode record of schema 2, got"),
+        ("schema", [1] * len(records), "row 1: expected an episode record of schema 3, got"),
         ("topic", [None] * len(records), "row 1: topic must be a text, got None"),
         ("images", [[]] * len(records), "row 1: expected an episode record"),
         ("codes", ["?"] * len(records), "row 1: expected an episode record"),

@@ -330,6 +330,33 @@ def test_without_a_backend_nothing_is_passed_off_as_a_drawing():
     assert (env.observe("solver_0")["image"] == 255).all()
 
 
+def test_the_coder_may_write_python_where_the_environment_says_so():
+    svg = "```svg\n<svg viewBox='0 0 9 9'><rect width='4' height='4'/></svg>\n```"
+    python = "```python\nimport matplotlib.pyplot as plt\nplt.bar([1, 2], [3, 4])\n```"
+    seen = {}
+    for forms in (("svg",), ("svg", "python")):
+        env = self_play_v0.env(codes=2, answers=1, render_backend=None, code_forms=forms)
+        env.reset(seed=1, options={"proposal": PROPOSAL})
+        assert ("matplotlib" in env.last()[0]["text"]) == ("python" in forms)
+        env.step(svg)
+        env.step(python)
+        seen[forms] = env.infos["coder_0"]["codes"]
+    alone, both = seen.values()
+    assert [code["form"] for code in alone] == ["svg", None]
+    assert alone[1]["failure"]["reason"] == "no_code"
+    assert [code["form"] for code in both] == ["svg", "python"]
+    assert both[1]["flags"] == ["not_drawn"]
+    assert both[0]["svg"] is not None and both[1]["svg"] is None
+    for wrong, message in (
+        ({"code_forms": "svg"}, "must be a sequence"),
+        ({"code_forms": ("svg", "pyhton")}, "Did you mean 'python'"),
+        ({"code_forms": ()}, "each once"),
+        ({"code_forms": ("python",), "prompts": "nano"}, "python_template is empty"),
+    ):
+        with pytest.raises(UserError, match=message):
+            self_play_v0.env(**wrong)
+
+
 def test_questions_are_asked_as_told():
     env = self_play_v0.env(**SMALL, questions=("hard",))
     for options, asked in (({}, ["hard"]), ({"questions": ["hard", "easy"]}, ["hard", "easy"])):
