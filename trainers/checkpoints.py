@@ -1,10 +1,14 @@
-"""Role checkpoints: plain Hugging Face model folders, written whole or not at all."""
+"""Role checkpoints: plain Hugging Face folders, written whole or not at all.
+
+A model folder where a role is a model of its own, an adapter folder where it is an adapter.
+"""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+from agents.loading import ADAPTER_FILE
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Role
 from trainers.learner import Learner
@@ -16,10 +20,15 @@ def folder(run: Path, iteration: int, role: Role) -> Path:
 
 
 def save(policy: Learner, path: Path) -> None:
-    """Write a policy as a model folder, in the precision it was trained in.
+    """Write a policy as a model folder, or as an adapter folder if its base is shared.
 
-    The folder appears under its name only when it is complete.
+    In the precision it was trained in. The folder appears under its name only when it is
+    complete.
     """
+    save_adapter = getattr(policy, "save_adapter", None)
+    if save_adapter is not None:
+        save_adapter(path)
+        return
     draft = path.with_name(f".{path.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -38,9 +47,10 @@ def require(path: Path) -> Path:
     Raises:
         UserError: If it is not.
     """
-    if not (path / "config.json").is_file():
+    if not any((path / name).is_file() for name in ("config.json", ADAPTER_FILE)):
         raise UserError(
             f"the run's state says that {path} was written, but it holds no model; expected a "
-            "model folder with config.json and model.safetensors. Restore it, or start a new run."
+            f"folder with config.json and model.safetensors, or with {ADAPTER_FILE} and "
+            "adapter_model.safetensors. Restore it, or start a new run."
         )
     return path

@@ -122,6 +122,14 @@ class RunConfig:
             see :meth:`RewardDesign.with_overrides`.
         image_size: Side of the pictures, in pixels.
         threads: CPU threads of torch; a run replays bit by bit with the same number.
+        lora_rank: Rank of one LoRA adapter a role over a shared base; 0 trains all weights of
+            a model a role. A different, cheaper method than the paper's full fine-tuning.
+        lora_alpha: Scale of the adapters; 0 is twice the rank.
+        policy: Who samples: ``"local"``, the weights that are trained; ``"vllm"``, servers that
+            the run starts and stops; ``"vllm:BASE@URL"``, servers that run already; or
+            ``"vllm-engine"``, vLLM in this process. All but the first need ``lora_rank``.
+        canary_bound: Largest mean drift between trainer and engine, in nats a token; 0 derives
+            it, see :mod:`trainers.canary`.
         render_workers: Processes that render.
         render_backend: What draws SVG, see :data:`mmzero_env.rendering.BACKENDS`.
         code_forms: What the Coder may write: ``"svg"``, ``"python"`` or both. As text with
@@ -143,6 +151,10 @@ class RunConfig:
     reward: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 448
     threads: int = 2
+    lora_rank: int = 0
+    lora_alpha: int = 0
+    policy: str = "local"
+    canary_bound: float = 0.0
     render_workers: int = 1
     render_backend: str = "cairosvg"
     code_forms: tuple[CodeForm, ...] = ("svg",)
@@ -158,6 +170,14 @@ class RunConfig:
         self.design()
         backend_target(self.render_backend)
         self.episode(codes=1, answers=1)
+        for name in ("lora_rank", "lora_alpha", "canary_bound"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.policy != "local" and not self.lora_rank:
+            raise UserError(
+                f"policy={self.policy} plays the roles as LoRA adapters on one base; say how large "
+                "they are: --set lora_rank=16"
+            )
         for name in ("iterations", "image_size", "threads", "render_workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-import agents
 from agents.probe import Estimate, Probe, Scores
 from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.errors import UserError
@@ -36,7 +36,9 @@ from trainers import checkpoints, stages
 from trainers import config as configs
 from trainers.config import RunConfig
 from trainers.evaluate import scores
-from trainers.learner import Learner, is_learner
+from trainers.learner import Learner
+from trainers.learners import make_learners
+from trainers.players import Players, open_players
 from trainers.progress import Progress
 from trainers.run_log import RunLog, write_atomically
 
@@ -58,23 +60,21 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
     folder = Path(config.out)
     torch.set_num_threads(config.threads)
     quiet_transformers()
-    if resume:
-        log = RunLog(folder, progress)
-        log.resume()
-        policies = {role: _policy(config, log, role) for role in ROLES}
-    else:
-        # Loaded first: a model that cannot be trained must not leave a run directory behind.
-        policies = {role: _base(config) for role in ROLES}
-        log = RunLog(folder, progress)
-        configs.save(config, folder)
-    memory = _memory(config, log)
-    names = (*ROLES, PROBE)
-    first = 1 + sum(part.endswith(f"/{PROBE}") and part != f"0/{PROBE}" for part in log.done)
-    progress.start(config.iterations, names, min(first, config.iterations))
-    with (
-        _renderer(config, config.image_size) as renderer,
-        _renderer(config, SIDE) as probe_renderer,
-    ):
+    with ExitStack() as stack:
+        if resume:
+            log = RunLog(folder, progress)
+            log.resume()
+            learners = make_learners(config, _newest(log))
+            players = stack.enter_context(open_players(config, learners, progress.note))
+        else:
+            # Loaded first: a model that cannot be trained or an engine that does not start
+            # must not leave a run directory behind.
+            learners = make_learners(config, {})
+            players = stack.enter_context(open_players(config, learners, progress.note))
+            log = RunLog(folder, progress)
+            configs.save(config, folder)
+        renderer = stack.enter_context(_renderer(config, config.image_size))
+        probe_renderer = stack.enter_context(_renderer(config, SIDE))
         probe = Probe(
             probe_items(config.probe.items, config.probe.seed),
             get_prompts(config.prompts),
@@ -82,32 +82,62 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             samples=config.probe.samples,
             forms=config.code_forms,
         )
-        if f"0/{PROBE}" not in log.done:
-            _measure(0, policies, probe, log, progress)
-        for iteration in range(1, config.iterations + 1):
-            for role in ROLES:
-                if f"{iteration}/{role}" in log.done:
-                    continue
-                progress.stage(iteration, role, config.stage(role).steps)
-                stage = stages.Stage(
-                    iteration=iteration,
-                    role=role,
-                    config=config,
-                    policies=policies,
-                    renderer=renderer,
-                    design=config.design(),
-                    memory=memory,
-                    log=log,
-                    note=progress.note,
-                )
-                if config.stage(role).steps:
-                    stages.run(stage)
-                checkpoints.save(policies[role], checkpoints.folder(folder, iteration, role))
-                if role == "proposer":
-                    _save_memory(log, iteration, memory)
-                log.finish(f"{iteration}/{role}")
-            if f"{iteration}/{PROBE}" not in log.done:
-                _measure(iteration, policies, probe, log, progress)
+        _iterate(_Run(config, learners, players, renderer, probe, log, progress))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run is made of once everything is loaded and started."""
+
+    config: RunConfig
+    learners: Mapping[Role, Learner]
+    players: Players
+    renderer: Renderer
+    probe: Probe
+    log: RunLog
+    progress: Progress
+
+
+def _iterate(run: _Run) -> None:
+    """Every stage and every measurement that is not done yet."""
+    config, log = run.config, run.log
+    memory = _memory(config, log)
+    first = 1 + sum(part.endswith(f"/{PROBE}") and part != f"0/{PROBE}" for part in log.done)
+    run.progress.start(config.iterations, (*ROLES, PROBE), min(first, config.iterations))
+    if f"0/{PROBE}" not in log.done:
+        _measure(0, run)
+    for iteration in range(1, config.iterations + 1):
+        for role in ROLES:
+            if f"{iteration}/{role}" not in log.done:
+                _train(iteration, role, run, memory)
+        if f"{iteration}/{PROBE}" not in log.done:
+            _measure(iteration, run)
+
+
+def _train(iteration: int, role: Role, run: _Run, memory: CaptionMemory) -> None:
+    """One stage, and its checkpoint."""
+    run.progress.stage(iteration, role, run.config.stage(role).steps)
+    stage = stages.Stage(
+        iteration=iteration,
+        role=role,
+        config=run.config,
+        learner=run.learners[role],
+        players=run.players,
+        renderer=run.renderer,
+        design=run.config.design(),
+        memory=memory,
+        log=run.log,
+        note=run.progress.note,
+    )
+    if run.config.stage(role).steps:
+        stages.run(stage)
+    folder = checkpoints.folder(run.log.folder, iteration, role)
+    checkpoints.save(run.learners[role], folder)
+    if role == "proposer":
+        _save_memory(run.log, iteration, memory)
+    run.log.finish(f"{iteration}/{role}")
+    # After everything is on disk: an engine that is gone by now costs nothing but a resume.
+    run.players.publish(role)
 
 
 def quiet_transformers() -> None:
@@ -125,26 +155,14 @@ def _renderer(config: RunConfig, size: int) -> Renderer:
     )
 
 
-def _base(config: RunConfig) -> Learner:
-    """The model that a role starts from."""
-    policy = agents.make(config.model)
-    if not is_learner(policy):
-        raise UserError(
-            f"model {config.model!r} cannot be trained: expected an agent with weights, such as "
-            "nano or transformers:PATH-or-ID"
-        )
-    return policy
-
-
-def _policy(config: RunConfig, log: RunLog, role: Role) -> Learner:
-    """The role's newest checkpoint, or the base model."""
-    done = [int(part.split("/")[0]) for part in log.done if part.endswith(f"/{role}")]
-    if not done:
-        return _base(config)
-    path = checkpoints.folder(log.folder, max(done), role)
-    policy = agents.make(f"transformers:{checkpoints.require(path)}")
-    assert is_learner(policy), "a transformers policy has weights"
-    return policy
+def _newest(log: RunLog) -> dict[Role, Path]:
+    """The newest checkpoint of every role that has one."""
+    found: dict[Role, Path] = {}
+    for role in ROLES:
+        done = [int(part.split("/")[0]) for part in log.done if part.endswith(f"/{role}")]
+        if done:
+            found[role] = checkpoints.folder(log.folder, max(done), role)
+    return found
 
 
 def _memory_path(log: RunLog, iteration: int) -> Path:
@@ -169,21 +187,15 @@ def _save_memory(log: RunLog, iteration: int, memory: CaptionMemory) -> None:
     write_atomically(_memory_path(log, iteration), text)
 
 
-def _measure(
-    iteration: int,
-    policies: Mapping[Role, Learner],
-    probe: Probe,
-    log: RunLog,
-    progress: Progress,
-) -> None:
-    progress.stage(iteration, PROBE, 1)
-    found = scores(policies, probe)
-    path = log.folder / "state" / f"probe-{iteration}.npz"
+def _measure(iteration: int, run: _Run) -> None:
+    run.progress.stage(iteration, PROBE, 1)
+    found = scores(run.players.policies, run.probe)
+    path = run.log.folder / "state" / f"probe-{iteration}.npz"
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **dict(found))
-    _write_probe(log.folder, iteration)
-    log.finish(f"{iteration}/{PROBE}")
-    progress.step()
+    _write_probe(run.log.folder, iteration)
+    run.log.finish(f"{iteration}/{PROBE}")
+    run.progress.step()
 
 
 def _write_probe(folder: Path, last: int) -> None:

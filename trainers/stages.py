@@ -23,6 +23,7 @@ from trainers.groups import Group, coder_groups, proposer_groups
 from trainers.grpo import GroupTrainer, StepMetrics
 from trainers.grpo_settings import GRPOSettings
 from trainers.learner import Learner
+from trainers.players import EnginePlayers, Players
 from trainers.pools import epochs, propose, render_rates, topics
 from trainers.render_queue import JobRenderer
 from trainers.rollout import Rollout, collect
@@ -30,6 +31,10 @@ from trainers.rollout_stats import RolloutStats
 from trainers.run_log import RunLog
 
 Metrics = dict[str, float | None]
+
+IMPORTANCE_CAP = 2.0
+"""Truncated importance sampling between engine and trainer; the constant of Yao et al. (2025),
+"Your efficient RL framework secretly brings you off-policy RL training"."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Stage:
         iteration: Number of the iteration, from 1.
         role: The role that is trained.
         config: The run.
-        policies: Who plays each role; the trained one's weights change in place.
+        learner: The role's weights; they change in place.
+        players: Who plays each role.
         renderer: Draws codes.
         design: Scores episodes.
         memory: Captions that the Proposer's stages have seen.
@@ -51,7 +57,8 @@ class Stage:
     iteration: int
     role: Role
     config: RunConfig
-    policies: Mapping[Role, Learner]
+    learner: Learner
+    players: Players
     renderer: JobRenderer
     design: RewardDesign
     memory: CaptionMemory
@@ -93,9 +100,12 @@ def run(stage: Stage) -> None:
     extra: Metrics = {}
 
     def groups(step: int) -> list[Group]:
+        reading = stage.players.publish(stage.role) if step else None
         found, metrics = prompts.collect(step)
         extra.clear()
         extra.update(metrics)
+        if reading is not None:
+            extra["canary_drift"], extra["canary_moved"] = reading.drift, reading.moved
         return found
 
     def on_step(metrics: StepMetrics) -> None:
@@ -103,14 +113,23 @@ def run(stage: Stage) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         trainer = GroupTrainer(
-            stage.policies[stage.role],
-            replace(grpo_settings(stage.settings), steps=_steps(stage, prompts)),
+            stage.learner,
+            replace(_grpo(stage), steps=_steps(stage, prompts)),
             groups,
             on_step,
             output_dir=scratch,
             seed=stage.seed("trainer") % 2**31,
         )
         trainer.train()
+
+
+def _grpo(stage: Stage) -> GRPOSettings:
+    settings = grpo_settings(stage.settings)
+    if isinstance(stage.players, EnginePlayers):
+        # Engine and trainer round differently, so the ratios are to the trainer's own
+        # log-probabilities, weighted by the truncated quotient of the two.
+        return replace(settings, old_logprobs="recompute", importance_cap=IMPORTANCE_CAP)
+    return settings
 
 
 def _steps(stage: Stage, prompts: Prompts) -> int:
@@ -182,9 +201,9 @@ def _proposer_prompts(stage: Stage) -> Prompts:
 def _coder_prompts(stage: Stage) -> Prompts | None:
     """Proposals of the new Proposer that the current Coder renders sometimes."""
     s = stage.settings
-    proposals = propose(stage.policies["proposer"], stage.config, stage.name, s.pool).parsed
+    proposals = propose(stage.players.policies["proposer"], stage.config, stage.name, s.pool).parsed
     rates = render_rates(
-        stage.policies["coder"],
+        stage.players.policies["coder"],
         stage.renderer,
         stage.config,
         stage.name,
@@ -217,7 +236,7 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
 def _solver_prompts(stage: Stage) -> Prompts | None:
     """Hard questions about drawn pictures, labelled by the Solver's votes."""
     s = stage.settings
-    proposals = propose(stage.policies["proposer"], stage.config, stage.name, s.pool).parsed
+    proposals = propose(stage.players.policies["proposer"], stage.config, stage.name, s.pool).parsed
     shape = stage.config.episode(codes=1, answers=s.answers)
     episodes = []
     for i, proposal in enumerate(proposals):
@@ -253,7 +272,7 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
             for k, row in enumerate(chosen)
         ]
         found: list[RolloutStats] = []
-        answers = answer(stage.policies["solver"], requests, on_stats=found.append)
+        answers = answer(stage.players.policies["solver"], requests, on_stats=found.append)
         groups = []
         for request, row in zip(requests, chosen, strict=True):
             response = answers[request.id]
@@ -290,7 +309,7 @@ def _play(
     try:
         rollouts = collect(
             episodes,
-            stage.policies,
+            stage.players.policies,
             stage.renderer,
             on_finished=finished.append,
             on_stats=found.append,

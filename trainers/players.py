@@ -1,0 +1,149 @@
+"""Who samples while a role is trained: the trained weights themselves, or an engine.
+
+With ``policy = "local"`` every role samples from the weights that are trained. With an
+engine (vLLM servers, or vLLM in this process) all roles are adapters on one base there. After
+every update the new adapter is written to a new path, loaded under a new name and checked
+by the canary before anything is sampled from it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import agents
+from agents.policy import Policy, StreamingPolicy
+from mmzero_env.errors import UserError
+from mmzero_env.protocol import ROLES, Role
+from trainers.canary import COMPLETION, CanaryReading, Scorer, SyncCanary
+from trainers.config import RunConfig
+from trainers.learner import Learner
+
+LOCAL = "local"
+
+
+class AdapterEngine(StreamingPolicy, Scorer, Protocol):
+    """An engine that serves one adapter a role."""
+
+    def load_adapter(self, role: Role, name: str, path: str) -> None:
+        """Serve an adapter for a role from now on."""
+        ...
+
+
+class Players:
+    """Plays every role with the newest weights.
+
+    Attributes:
+        policies: Who answers the requests of each role.
+    """
+
+    def __init__(self, learners: Mapping[Role, Learner]) -> None:
+        """The trained weights play themselves."""
+        self.policies: Mapping[Role, Policy] = learners
+
+    def publish(self, role: Role) -> CanaryReading | None:
+        """Make the players use a role's newest weights.
+
+        Returns:
+            What the canary saw; None where there is nothing to keep in step.
+
+        Raises:
+            EngineError: If the engine did not take them.
+        """
+        return None
+
+
+class EnginePlayers(Players):
+    """An engine plays all roles.
+
+    Args:
+        learners: The roles as they are trained, with adapters.
+        engine: Samples for all of them.
+        folder: Where versions of adapters are written for the engine to load.
+        bound: Largest drift that the canary allows; None derives it.
+    """
+
+    def __init__(
+        self,
+        learners: Mapping[Role, Any],
+        engine: AdapterEngine,
+        folder: Path,
+        *,
+        bound: float | None = None,
+    ) -> None:
+        """Serve every role's weights as they are now."""
+        self.policies = dict.fromkeys(ROLES, engine)
+        self._learners = learners
+        self._engine = engine
+        self._folder = folder
+        # A server may still hold the adapters of an earlier run, under their names.
+        self._run = uuid.uuid4().hex[:8]
+        self._versions: dict[Role, int] = dict.fromkeys(ROLES, 0)
+        self._canaries = {
+            role: _canary(role, learner, engine, bound) for role, learner in learners.items()
+        }
+        for role in ROLES:
+            self.publish(role)
+
+    def publish(self, role: Role) -> CanaryReading:
+        """Write, load and check a role's adapter; the version before is removed."""
+        version = self._versions[role]
+        name = self._name(role, version)
+        # The engine's prefix cache knows an adapter by name and path: both must be new.
+        path = self._folder / name
+        self._learners[role].save_adapter(path)
+        self._engine.load_adapter(role, name, str(path.absolute()))
+        reading = self._canaries[role].check(name)
+        shutil.rmtree(self._folder / self._name(role, version - 1), ignore_errors=True)
+        self._versions[role] += 1
+        return reading
+
+    def _name(self, role: Role, version: int) -> str:
+        return f"{role}-{self._run}-{version}"
+
+
+def _canary(role: Role, learner: Any, engine: AdapterEngine, bound: float | None) -> SyncCanary:
+    ids = learner.tokenizer(COMPLETION, add_special_tokens=False)["input_ids"]
+    # The engine is given the trainer's precision.
+    dtype = str(learner.model.dtype).removeprefix("torch.")
+    return SyncCanary(role, learner, engine, ids, dtype=dtype, bound=bound)
+
+
+@contextmanager
+def open_players(
+    config: RunConfig, learners: Mapping[Role, Learner], note: Callable[[str], None]
+) -> Generator[Players]:
+    """The players of a run; what was started for them ends with the block.
+
+    Args:
+        config: Its ``policy`` decides.
+        learners: The roles as they are trained.
+        note: Takes sentences for the person who watches.
+
+    Raises:
+        UserError: If the policy cannot play adapters of these learners.
+        EngineError: If an engine does not start, or does not serve what was trained.
+    """
+    if config.policy == LOCAL:
+        yield Players(learners)
+        return
+    with ExitStack() as stack:
+        engine: Any = agents.make(_agent(config, stack, note))
+        stack.callback(engine.close)
+        if not hasattr(engine, "load_adapter"):
+            raise UserError(
+                f"policy={config.policy} cannot serve what is trained here: expected local, vllm, "
+                "vllm:BASE@URL or vllm-engine"
+            )
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapters-")))
+        bound = config.canary_bound or None
+        yield EnginePlayers(learners, engine, folder, bound=bound)
+
+
+def _agent(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> str:
+    raise NotImplementedError
