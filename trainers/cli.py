@@ -1,4 +1,4 @@
-"""The command line: ``mmzero evolve``, ``eval``, ``report`` and ``replay``.
+"""The command line: ``mmzero evolve``, ``eval``, ``report``, ``replay`` and ``serve``.
 
 Exit codes: 0 done, 1 a failure of ours (finished stages are saved) or a replay that
 came out different, 2 a mistake in what was asked, 130 stopped by Ctrl-C. Results go to
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from mmzero_env.errors import EngineError, UserError, unknown
 from mmzero_env.protocol import ROLES
+from trainers import serve
 from trainers.version import version
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=1, metavar="N", help="processes that draw (default: 1)"
     )
     replay.set_defaults(command=_replay)
+
+    serve.add_parser(commands)
     return parser
 
 
@@ -215,12 +218,7 @@ def _new_run_directory(args: argparse.Namespace) -> Path:
 
 def _overrides(args: argparse.Namespace, out: Path) -> dict[str, str]:
     """All changes to the preset as text, by key."""
-    changes: dict[str, str] = {}
-    for setting in args.settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set expects KEY=VALUE, got {setting!r}.")
-        changes[key.strip()] = value.strip()
+    changes = parse_settings(args.settings)
     named = {"iterations": args.iterations, "seed": args.seed, "out": out}
     for key, value in named.items():
         if value is None:
@@ -228,6 +226,21 @@ def _overrides(args: argparse.Namespace, out: Path) -> dict[str, str]:
         if key in changes:
             raise UserError(f"{key} is given twice: by --{key} and by --set.")
         changes[key] = str(value)
+    return changes
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """What ``--set KEY=VALUE`` was given, by key.
+
+    Raises:
+        UserError: For a text that is not such a pair.
+    """
+    changes: dict[str, str] = {}
+    for setting in pairs:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set expects KEY=VALUE, got {setting!r}.")
+        changes[key.strip()] = value.strip()
     return changes
 
 
