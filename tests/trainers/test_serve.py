@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -73,6 +74,21 @@ def ports(spec: str) -> list[int]:
     return [int(url.rpartition(":")[2]) for url in spec.partition("@")[2].split(",")]
 
 
+def pid_at(port: int, *, other_than: int = 0) -> int:
+    """The process that answers at a port, once it is a new one."""
+    found = [0]
+
+    def answers() -> bool:
+        try:
+            found[0] = ask(port)["pid"]
+        except (OSError, http.client.HTTPException):
+            return False
+        return found[0] != other_than
+
+    assert until(answers)
+    return found[0]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_prints_the_agent_serves_until_asked_to_stop_and_stops_its_servers(serve, number):
     process = serve("--preset", "nano-cpu", "--servers", "2")
@@ -91,11 +107,9 @@ def test_it_prints_the_agent_serves_until_asked_to_stop_and_stops_its_servers(se
 def test_a_server_outlives_neither_a_killed_serve_nor_its_own_death(serve):
     process = serve()
     (port,) = ports(agent(process))
-    first = ask(port)["pid"]
+    first = pid_at(port)
     os.kill(first, signal.SIGKILL)
-    assert until(lambda: not alive(first))
-    assert until(lambda: listening(port))
-    second = ask(port)["pid"]
+    second = pid_at(port, other_than=first)
     process.kill()
     assert until(lambda: not alive(second))
     process.wait()
@@ -107,11 +121,10 @@ def test_a_server_outlives_neither_a_killed_serve_nor_its_own_death(serve):
 def test_a_server_that_keeps_ending_stops_all_with_an_error(serve):
     process = serve("--servers", "2")
     bad, good = ports(agent(process))
+    pid = 0
     for _ in range(4):
-        assert until(lambda: listening(bad))
-        pid = ask(bad)["pid"]
+        pid = pid_at(bad, other_than=pid)
         os.kill(pid, signal.SIGKILL)
-        assert until(lambda pid=pid: not alive(pid))
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "ended again after 3 restarts" in said.splitlines()[-1]
