@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mmzero_env.errors import EngineError, UserError
 
 if TYPE_CHECKING:
-    from agents.vllm_server import VllmServer
+    from agents.vllm_process import VllmProcess
     from trainers.config import RunConfig, ServeConfig
 
 _RESTARTS = 3
@@ -77,14 +77,14 @@ def run(args: argparse.Namespace) -> int:
         UserError: If the settings, the model, vLLM or a port cannot be used.
         EngineError: If a server does not start, or ended too often.
     """
-    from agents.vllm_server import Installation, VllmServer, agent_of, start_all, stop_all
+    from agents.vllm_process import Installation, VllmProcess, agent_of, start_all, stop_all
     from trainers import cli, config
 
     loaded = config.load(args.preset, cli.parse_settings(args.settings))
     cpu = Installation.of(args.python, loaded.serve.device).cpu
     wanted, gpus = _wanted(loaded, args, cpu=cpu)
     servers = [
-        VllmServer(
+        VllmProcess(
             wanted.model,
             log_dir=args.logs,
             port=wanted.port + i if wanted.port else 0,
@@ -173,7 +173,7 @@ def _indices(text: str | None) -> list[int]:
     return found
 
 
-def _watch(servers: Sequence[VllmServer]) -> NoReturn:
+def _watch(servers: Sequence[VllmProcess]) -> NoReturn:
     """Start servers again that end by themselves, until there is no hope."""
     restarts = 0
     while True:

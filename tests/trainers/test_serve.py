@@ -17,7 +17,7 @@ import pytest
 
 from mmzero_env.errors import UserError
 from tests.agents.test_process_keeper import alive, needs_proc, until
-from tests.agents.test_vllm_server import FAKE, ask
+from tests.agents.test_vllm_process import FAKE, ask
 from trainers import cli, config
 
 Serve = Callable[..., "subprocess.Popen[str]"]

@@ -1,6 +1,6 @@
 """Starting and stopping vLLM servers on this machine.
 
-    with VllmServer("nano", log_dir=folder) as server:
+    with VllmProcess("nano", log_dir=folder) as server:
         policy = agents.make(server.agent)
 
 A server listens on the loopback address alone, since loading adapters at run time is an
@@ -123,7 +123,7 @@ class Installation:
         return cls(python, cpu, (python, "-P", "-m", *module))
 
 
-class VllmServer:
+class VllmProcess:
     """One vLLM server with its model and room for adapters.
 
     Args:
@@ -237,7 +237,7 @@ class VllmServer:
                 )
             time.sleep(_POLL)
 
-    def start(self) -> VllmServer:
+    def start(self) -> VllmProcess:
         """Launch it and wait until it answers; see :meth:`wait`."""
         self.launch()
         try:
@@ -257,7 +257,7 @@ class VllmServer:
         self.stop()
         self.start()
 
-    def __enter__(self) -> VllmServer:
+    def __enter__(self) -> VllmProcess:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -287,15 +287,15 @@ class VllmServer:
         return kind(f"the vLLM server at {self.url} {what}. Its last lines:\n{shown}\n{mend}")
 
 
-def start_all(servers: Sequence[VllmServer]) -> None:
+def start_all(servers: Sequence[VllmProcess]) -> None:
     """Start servers at the same time; if one fails, all are stopped.
 
     Args:
         servers: With distinct ports.
 
     Raises:
-        UserError: See :meth:`VllmServer.wait`.
-        PolicyError: See :meth:`VllmServer.wait`.
+        UserError: See :meth:`VllmProcess.wait`.
+        PolicyError: See :meth:`VllmProcess.wait`.
     """
     try:
         for server in servers:
@@ -307,13 +307,13 @@ def start_all(servers: Sequence[VllmServer]) -> None:
         raise
 
 
-def stop_all(servers: Sequence[VllmServer]) -> None:
+def stop_all(servers: Sequence[VllmProcess]) -> None:
     """Stop servers, the last one first."""
     for server in reversed(servers):
         server.stop()
 
 
-def agent_of(servers: Sequence[VllmServer]) -> str:
+def agent_of(servers: Sequence[VllmProcess]) -> str:
     """The one agent behind which several servers of a model stand."""
     return f"vllm:{servers[0].name}@{','.join(server.url for server in servers)}"
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from agents.policy import PolicyError
-from agents.vllm_server import (
+from agents.vllm_process import (
     HOST,
     Installation,
-    VllmServer,
+    VllmProcess,
     agent_of,
     start_all,
     stop_all,
@@ -44,7 +44,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def started(server: VllmServer) -> dict[str, Any]:
+def started(server: VllmProcess) -> dict[str, Any]:
     return ask(int(server.url.rpartition(":")[2]))
 
 
@@ -60,7 +60,7 @@ def test_a_server_gets_the_flags_and_switches_it_needs(model, tmp_path, monkeypa
     monkeypatch.setenv("VLLM_API_KEY", "sk-secret")
     path = model()
     settings = VllmSettings(max_model_len=512, max_loras=5, max_lora_rank=32)
-    with VllmServer(path, log_dir=tmp_path / "logs", settings=settings) as server:
+    with VllmProcess(path, log_dir=tmp_path / "logs", settings=settings) as server:
         found = started(server)
         assert server.agent == f"vllm:{path}@{server.url}"
         assert server.url.startswith("http://127.0.0.1:") and server.running
@@ -84,7 +84,7 @@ def test_a_server_gets_the_flags_and_switches_it_needs(model, tmp_path, monkeypa
 
 def test_a_gpu_server_sees_its_gpus_alone(model, tmp_path):
     settings = VllmSettings(device="gpu", tensor_parallel=2, gpu_memory=0.4, max_loras=0)
-    with VllmServer(model(), log_dir=tmp_path, settings=settings, gpus=[2, 3]) as server:
+    with VllmProcess(model(), log_dir=tmp_path, settings=settings, gpus=[2, 3]) as server:
         found = started(server)
     given = dict(zip(found["argv"], found["argv"][1:], strict=False))
     assert found["env"]["CUDA_VISIBLE_DEVICES"] == "2,3"
@@ -92,14 +92,14 @@ def test_a_gpu_server_sees_its_gpus_alone(model, tmp_path):
     assert given["--dtype"] == "auto"
     assert not {"--enable-lora", "--enforce-eager", "--kv-cache-memory-bytes"} & set(given)
     with pytest.raises(UserError, match="tensor_parallel=2 needs as many GPUs a server, came 1"):
-        VllmServer(model(), log_dir=tmp_path, settings=settings, gpus=[2])
+        VllmProcess(model(), log_dir=tmp_path, settings=settings, gpus=[2])
     with pytest.raises(UserError, match="runs on the CPU"):
-        VllmServer(model(), log_dir=tmp_path, gpus=[0])
+        VllmProcess(model(), log_dir=tmp_path, gpus=[0])
 
 
 @needs_proc
 def test_leaving_the_context_ends_the_server_and_its_children(model, tmp_path):
-    with VllmServer(model(), log_dir=tmp_path) as server:
+    with VllmProcess(model(), log_dir=tmp_path) as server:
         pids = [server.pid or 0, started(server)["child"]]
         assert all(alive(pid) for pid in pids)
     assert not any(alive(pid) for pid in pids)
@@ -109,7 +109,7 @@ def test_leaving_the_context_ends_the_server_and_its_children(model, tmp_path):
 
 @needs_proc
 def test_an_error_inside_the_context_ends_the_server_as_well(model, tmp_path):
-    server = VllmServer(model(), log_dir=tmp_path)
+    server = VllmProcess(model(), log_dir=tmp_path)
     with pytest.raises(ZeroDivisionError), server:
         pid = server.pid or 0
         raise ZeroDivisionError
@@ -117,7 +117,7 @@ def test_an_error_inside_the_context_ends_the_server_as_well(model, tmp_path):
 
 
 def test_a_restart_keeps_the_address_and_continues_the_log(model, tmp_path):
-    with VllmServer(model(print="hello"), log_dir=tmp_path) as server:
+    with VllmProcess(model(print="hello"), log_dir=tmp_path) as server:
         url, pid = server.url, server.pid
         server.restart()
         assert server.url == url and server.pid != pid
@@ -127,7 +127,7 @@ def test_a_restart_keeps_the_address_and_continues_the_log(model, tmp_path):
 
 def test_several_servers_load_at_the_same_time_behind_one_agent(model, tmp_path):
     path = model(load=1.5)
-    servers = [VllmServer(path, log_dir=tmp_path) for _ in range(3)]
+    servers = [VllmProcess(path, log_dir=tmp_path) for _ in range(3)]
     begun = time.monotonic()
     start_all(servers)
     assert time.monotonic() - begun < 4.0
@@ -139,11 +139,11 @@ def test_several_servers_load_at_the_same_time_behind_one_agent(model, tmp_path)
 
 @needs_proc
 def test_if_one_of_several_fails_none_stays(model, tmp_path):
-    good = VllmServer(model(), log_dir=tmp_path)
+    good = VllmProcess(model(), log_dir=tmp_path)
     good.launch()
     good.wait()
     pid = good.pid or 0
-    bad = VllmServer(model(end=3), log_dir=tmp_path)
+    bad = VllmProcess(model(end=3), log_dir=tmp_path)
     with pytest.raises(PolicyError, match="ended with exit code 3"):
         start_all([good, bad])
     assert not alive(pid)
@@ -161,7 +161,7 @@ def test_if_one_of_several_fails_none_stays(model, tmp_path):
 )
 def test_a_server_that_ends_shows_its_last_lines_and_the_mend(model, tmp_path, said, kind, mend):
     lines = "\n".join(f"line {i}" for i in range(40))
-    server = VllmServer(model(print=f"{lines}\n{said}", end=1), log_dir=tmp_path)
+    server = VllmProcess(model(print=f"{lines}\n{said}", end=1), log_dir=tmp_path)
     with pytest.raises(kind) as caught:
         server.start()
     message = str(caught.value)
@@ -173,7 +173,7 @@ def test_a_server_that_ends_shows_its_last_lines_and_the_mend(model, tmp_path, s
 
 def test_only_the_log_of_this_start_explains_this_failure(model, tmp_path):
     path = model(print="CUDA out of memory", end=1)
-    server = VllmServer(path, log_dir=tmp_path)
+    server = VllmProcess(path, log_dir=tmp_path)
     with pytest.raises(PolicyError, match="lower gpu_memory"):
         server.start()
     model(print="something else", end=1)
@@ -185,7 +185,7 @@ def test_only_the_log_of_this_start_explains_this_failure(model, tmp_path):
 @needs_proc
 def test_a_server_that_never_answers_is_given_up_and_ended(model, tmp_path):
     notes: list[str] = []
-    server = VllmServer(model(load=300), log_dir=tmp_path, timeout=1.0, note=notes.append)
+    server = VllmProcess(model(load=300), log_dir=tmp_path, timeout=1.0, note=notes.append)
     server.launch()
     pid = server.pid or 0
     with pytest.raises(PolicyError, match="did not answer within 1 s"):
@@ -194,9 +194,9 @@ def test_a_server_that_never_answers_is_given_up_and_ended(model, tmp_path):
 
 
 def test_waiting_says_now_and_then_that_it_waits(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.vllm_server._NOTE_EVERY", 0.3)
+    monkeypatch.setattr("agents.vllm_process._NOTE_EVERY", 0.3)
     notes: list[str] = []
-    with VllmServer(model(load=1), log_dir=tmp_path, note=notes.append) as server:
+    with VllmProcess(model(load=1), log_dir=tmp_path, note=notes.append) as server:
         assert notes and f"{server.url} is loading, " in notes[0] and str(server.log) in notes[0]
 
 
@@ -206,22 +206,22 @@ def test_a_taken_port_is_refused_before_anything_starts(model, tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 cannot be used"):
-            VllmServer(model(), log_dir=tmp_path, port=port)
+            VllmProcess(model(), log_dir=tmp_path, port=port)
     with pytest.raises(UserError, match="came 70000"):
-        VllmServer(model(), log_dir=tmp_path, port=70000)
+        VllmProcess(model(), log_dir=tmp_path, port=70000)
 
 
 def test_an_environment_without_vllm_is_told_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.vllm_server._PROBE", "print('{\"module\": false}')")
+    monkeypatch.setattr("agents.vllm_process._PROBE", "print('{\"module\": false}')")
     with pytest.raises(UserError, match=r"pip install 'mmzero-env\[vllm\]'"):
-        VllmServer("nano", log_dir=tmp_path)
+        VllmProcess("nano", log_dir=tmp_path)
     with pytest.raises(UserError, match="cannot be run as a Python"):
         Installation.of(str(tmp_path / "python"))
 
 
 def test_the_build_of_vllm_decides_how_its_server_is_started(monkeypatch):
     def found(text: str) -> Installation:
-        monkeypatch.setattr("agents.vllm_server._PROBE", f"print('{text}')")
+        monkeypatch.setattr("agents.vllm_process._PROBE", f"print('{text}')")
         return Installation.of()
 
     gpu = found('{"module": true, "vllm": "0.31.0"}')
@@ -271,7 +271,7 @@ def test_options_become_flags():
 
 @needs_proc
 def test_a_server_that_is_killed_from_outside_is_noticed(model, tmp_path):
-    with VllmServer(model(), log_dir=tmp_path) as server:
+    with VllmProcess(model(), log_dir=tmp_path) as server:
         child = started(server)["child"]
         os.kill(server.pid or 0, signal.SIGKILL)
         assert until(lambda: not server.running)
