@@ -28,6 +28,7 @@ _BUILT_IN: dict[str, str] = {
     "nano": "agents.transformers:nano",
     "scripted": "agents.scripted:scripted",
     "transformers": "agents.transformers:TransformersPolicy",
+    "vllm-engine": "agents.vllm_engine:VllmEngine",
 }
 _REGISTERED: dict[str, Factory] = {}
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from agents.policy import PolicyError
 from agents.process_keeper import KeptProcess
-from agents.vllm_settings import NEUTRAL_SAMPLING, VllmSettings, find_model, flags
+from agents.vllm_settings import NEUTRAL_SAMPLING, VllmSettings, find_model, flags, switches
 from mmzero_env.errors import UserError
 
 HOST = "127.0.0.1"
@@ -178,17 +178,13 @@ class VllmProcess:
             *found.command,
             *flags({"model": path, "served_model_name": self.name, "host": HOST}),
             *flags({"port": self._port, "disable_uvicorn_access_log": True}),
-            *flags({"override_generation_config": NEUTRAL_SAMPLING}),
+            # Tokens in, tokens out: the endpoint that agents.vllm asks.
+            *flags({"enable_scale_out": True, "override_generation_config": NEUTRAL_SAMPLING}),
             *flags(settings.engine_options(cpu=found.cpu)),
         ]
-        self._environment = dict(os.environ) | settings.environment(
-            cpu=found.cpu, local=Path(path).is_absolute()
+        self._environment = _environment(
+            settings, gpus, cpu=found.cpu, local=Path(path).is_absolute()
         )
-        self._environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
-        if gpus:
-            self._environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
-        # A key in the environment would make the server ask for one; loopback needs none.
-        self._environment.pop("VLLM_API_KEY", None)
         self.url = f"http://{HOST}:{self._port}"
         self.agent = f"vllm:{self.name}@{self.url}"
         log_dir.mkdir(parents=True, exist_ok=True)
@@ -316,6 +312,25 @@ def stop_all(servers: Sequence[VllmProcess]) -> None:
 def agent_of(servers: Sequence[VllmProcess]) -> str:
     """The one agent behind which several servers of a model stand."""
     return f"vllm:{servers[0].name}@{','.join(server.url for server in servers)}"
+
+
+def _environment(
+    settings: VllmSettings, path: str, gpus: Sequence[int], *, cpu: bool
+) -> dict[str, str]:
+    environment = dict(os.environ) | switches(cpu=cpu)
+    environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+    if Path(path).is_absolute():
+        environment["HF_HUB_OFFLINE"] = "1"
+    if cpu:
+        # The model runs eagerly; small helpers would still be compiled, seconds each.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
+        if settings.threads:
+            environment["OMP_NUM_THREADS"] = str(settings.threads)
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    # A key in the environment would make the server ask for one.
+    environment.pop("VLLM_API_KEY", None)
+    return environment
 
 
 def _claim(port: int) -> int:

@@ -59,7 +59,7 @@ def ask(port: int) -> dict[str, Any]:
 def test_a_server_gets_the_flags_and_switches_it_needs(model, tmp_path, monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "sk-secret")
     path = model()
-    settings = VllmSettings(max_model_len=512, max_loras=5, max_lora_rank=32)
+    settings = VllmSettings(max_model_len=512, max_loras=5, max_lora_rank=32, threads=3)
     with VllmProcess(path, log_dir=tmp_path / "logs", settings=settings) as server:
         found = started(server)
         assert server.agent == f"vllm:{path}@{server.url}"
@@ -78,6 +78,8 @@ def test_a_server_gets_the_flags_and_switches_it_needs(model, tmp_path, monkeypa
     assert found["env"]["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
     assert found["env"]["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
     assert found["env"]["HF_HUB_OFFLINE"] == "1"
+    assert found["env"]["OMP_NUM_THREADS"] == "3"
+    assert "--enable-scale-out" in given
     assert "VLLM_API_KEY" not in found["env"]
     assert "sk-secret" not in server.log.read_text()
 
