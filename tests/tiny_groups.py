@@ -9,7 +9,7 @@ import torch
 
 from mmzero_env.protocol import Completion, Request, Response, Sampling
 from tests.tiny import TinyPolicy, tiny_qwen3vl
-from trainers.rollout import Group
+from trainers.groups import Group
 
 IMAGE_PAD = 5
 PLAIN = Sampling()

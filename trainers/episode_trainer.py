@@ -31,10 +31,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Request
+from trainers.groups import Group
 from trainers.grpo_math import truncated_importance
 from trainers.grpo_settings import GRPOSettings, StepMetrics
 from trainers.grpo_tally import StepTally
-from trainers.rollout import Group
 from trainers.rows import Encoded, Row, collate, micro_batches, padding_row, rows_of
 from trainers.shared_images import shared_images, vision_tower
 from trainers.shared_prompts import (

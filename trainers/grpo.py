@@ -23,8 +23,8 @@ import torch
 
 from mmzero_env.errors import UserError
 from trainers.episode_trainer import EpisodeTrainer, Trainable
+from trainers.groups import Group
 from trainers.grpo_settings import GRPOSettings, StepMetrics
-from trainers.rollout import Group
 
 __all__ = ["GRPOSettings", "GroupTrainer", "StepMetrics", "Trainable"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmzero_env.errors import UserError, unknown
+from trainers.groups import Group
 from trainers.grpo_math import LOSS_TYPES, SCALES, LossType, Scale
-from trainers.rollout import Group
 
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
 OLD_LOGPROBS = ("sampler", "recompute")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from trainers.groups import Group
 from trainers.grpo_settings import StepMetrics
-from trainers.rollout import Group
 from trainers.rows import RowGroup
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TypeVar
 
 from agents.policy import Policy
 from mmzero_env.episode import request_seed
 from mmzero_env.parsing import extract_svg, parse_proposal
 from mmzero_env.prompts import get_prompts
-from mmzero_env.protocol import TOPICS, Proposal, RenderJob, Request
+from mmzero_env.protocol import TOPICS, Proposal, RenderJob, Request, Response
 from trainers.config import RunConfig
-from trainers.rollout import JobRenderer, answer
+from trainers.dispatcher import answer, next_event
+from trainers.render_queue import Drawn, JobRenderer, RenderQueue
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ def render_rates(
 ) -> list[float]:
     """Share of the codes to each proposal that render.
 
+    Codes are drawn while the Coder writes the next ones, if it streams.
+
     Args:
         policy: The current Coder.
         renderer: Draws the codes.
@@ -86,13 +90,20 @@ def render_rates(
         )
         for i, proposal in enumerate(proposals)
     ]
-    answers = answer(policy, requests)
-    jobs = []
-    for request in requests:
-        for k, completion in enumerate(answers[request.id].completions):
-            if (code := extract_svg(completion.text)) is not None:
-                jobs.append(RenderJob(f"{request.id}/{k}", code))
-    drawn = {job.id for job, d in zip(jobs, renderer.render(jobs), strict=True) if d.ok}
+    events: SimpleQueue[Drawn] = SimpleQueue()
+    drawn: set[str] = set()
+    with RenderQueue(renderer, events.put) as drawings:
+
+        def draw(request: Request, response: Response) -> None:
+            for k, completion in enumerate(response.completions):
+                if (code := extract_svg(completion.text)) is not None:
+                    drawings.add([RenderJob(f"{request.id}/{k}", code)])
+
+        answer(policy, requests, on_answer=draw)
+        while drawings.pending:
+            for job, drawing in drawings.settle(next_event(events)):
+                if drawing.ok:
+                    drawn.add(job.id)
     return [sum(f"{r.id}/{k}" in drawn for k in range(codes)) / codes for r in requests]
 
 

@@ -1,33 +1,41 @@
-"""Rollouts: many episodes at once over a few policies, and the groups GRPO learns from.
+"""Rollouts: many episodes at once over a few policies.
 
-The collector owns no rules of the game. It asks every episode what it waits for,
-batches the requests by policy, hands completions and drawings back by id, and
-repeats until all episodes are finished. It works in waves so that the make-up of
-every batch depends on the episodes alone, never on how fast anything ran.
+The collector owns no rules of the game. It asks every episode what it waits for, sends
+the requests to the policies and the codes to the renderer, and hands completions and
+drawings back by id until all episodes are finished. Nobody waits for the others: a
+proposal's codes are requested when it is there, a picture's answers when it is drawn.
+What comes out depends on the answers alone, never on the order in which they arrived.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Literal, Protocol, get_args
 
 from agents.policy import Policy
-from mmzero_env.errors import EngineError, UserError
+from mmzero_env.errors import EngineError, UserError, unknown
 from mmzero_env.protocol import (
-    QUESTIONS,
+    ROLES,
     Completion,
     Drawing,
     EpisodeOutcome,
-    EpisodeRewards,
-    Question,
     RenderJob,
     Request,
     Response,
     Role,
-    TurnReward,
 )
+from trainers.dispatcher import Answered, Dispatcher, next_event
+from trainers.render_queue import Drawn, JobRenderer, RenderQueue
+from trainers.rollout_stats import RolloutStats
+
+Mode = Literal["stream", "phases"]
+
+_RANK: Mapping[Role, int] = {role: rank for rank, role in enumerate(ROLES)}
+_PHASES = ("proposer", "coder", "render", "solver")
 
 
 class OpenEpisode(Protocol):
@@ -64,22 +72,14 @@ class OpenEpisode(Protocol):
         ...
 
 
-class JobRenderer(Protocol):
-    """What the collector needs of a renderer."""
-
-    def render(self, jobs: Sequence[RenderJob]) -> list[Drawing]:
-        """Draw every job, in order."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Rollout:
     """One finished episode with every prompt and every sampled token.
 
     Attributes:
         outcome: The episode as texts and pictures.
-        requests: Every request that was answered, by id.
-        responses: Its response, by the same id.
+        requests: Every request that was answered, by id; sorted by role, then by id.
+        responses: Its response, by the same id in the same order.
     """
 
     outcome: EpisodeOutcome
@@ -87,81 +87,19 @@ class Rollout:
     responses: Mapping[str, Response]
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """One prompt with its completions and their rewards: all that GRPO needs.
+class RolloutError(EngineError):
+    """A policy or the renderer failed for good before all episodes were finished.
 
     Attributes:
-        request: The prompt, with its picture if it has one.
-        response: Its completions, with token ids and log-probabilities.
-        rewards: Reward of each completion, in the same order.
-        terms: Reward terms of each completion, for the records.
+        finished: Episodes that were finished; ``on_finished`` got their rollouts.
+        episodes: All episodes.
     """
 
-    request: Request
-    response: Response
-    rewards: tuple[float, ...]
-    terms: tuple[Mapping[str, float], ...] = ()
-
-    @classmethod
-    def of(cls, request: Request, response: Response, rewards: Sequence[TurnReward]) -> Group:
-        """The group of one answered request.
-
-        Raises:
-            EngineError: If completions and rewards do not match in number.
-        """
-        if len(rewards) != len(response.completions):
-            raise EngineError(
-                f"request {request.id!r} has {len(response.completions)} completions "
-                f"but {len(rewards)} rewards"
-            )
-        return cls(
-            request,
-            response,
-            tuple(float(reward.value) for reward in rewards),
-            tuple(reward.terms for reward in rewards),
-        )
-
-
-def answer(policy: Policy, requests: Sequence[Request]) -> dict[str, Response]:
-    """Ask a policy and check what came back.
-
-    Args:
-        policy: Who answers.
-        requests: What to answer, in any order; they are sorted by id first, so that
-            the batch a policy sees does not depend on the caller's bookkeeping.
-
-    Returns:
-        The response to every request, by request id.
-
-    Raises:
-        EngineError: If a response is missing, doubled or unasked for, or has the
-            wrong number of completions. A lost answer is never filled in.
-    """
-    ordered = sorted(requests, key=lambda request: request.id)
-    answers: dict[str, Response] = {}
-    for response in policy.generate(ordered):
-        if response.request_id in answers:
-            raise EngineError(
-                f"policy {policy.name!r} answered request {response.request_id!r} twice"
-            )
-        answers[response.request_id] = response
-    expected = {request.id for request in ordered}
-    if missing := sorted(expected - answers.keys()):
-        raise EngineError(
-            f"policy {policy.name!r} lost {len(missing)} of {len(ordered)} requests, "
-            f"the first is {missing[0]!r}"
-        )
-    if unasked := sorted(answers.keys() - expected):
-        raise EngineError(f"policy {policy.name!r} answered {unasked[0]!r}, which was not asked")
-    for request in ordered:
-        came = len(answers[request.id].completions)
-        if came != request.n:
-            raise EngineError(
-                f"policy {policy.name!r} gave {came} completions to request {request.id!r}, "
-                f"expected {request.n}"
-            )
-    return answers
+    def __init__(self, error: EngineError, finished: int, episodes: int) -> None:
+        """Say what failed and how far it came."""
+        super().__init__(f"{error} ({finished} of {episodes} episodes were finished)")
+        self.finished = finished
+        self.episodes = episodes
 
 
 def collect(
@@ -169,227 +107,221 @@ def collect(
     policies: Mapping[Role, Policy],
     renderer: JobRenderer,
     *,
+    mode: Mode = "stream",
+    max_open: int | None = None,
     batch: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_finished: Callable[[Rollout], None] | None = None,
+    on_stats: Callable[[RolloutStats], None] | None = None,
 ) -> list[Rollout]:
     """Play every episode to its end.
 
-    A wave answers all requests that are open at its start, one policy after the
-    other, and draws in the background what became drawable on the way. The next wave
-    starts when every drawing is back.
+    Requests to a policy that streams (:class:`agents.StreamingPolicy`) go off as soon as
+    they open, at most ``max_open`` at a time. Of those that wait for room, the Proposer's
+    go first, then the Coder's, then the Solver's: what has the longest way to go must not
+    start last. Among equals the earlier episode goes first.
+
+    Policies that only ``generate`` are asked in waves. A wave begins when nothing is open
+    with a streaming policy and nothing waits to be drawn; it answers all requests that
+    are open then. So the make-up of its batches depends on the episodes alone.
+
+    Codes are drawn by one background thread, in small portions, oldest first.
+
+    All callbacks run in the calling thread.
 
     Args:
         episodes: Episodes with distinct ids, none of them started.
         policies: Who plays each role; one object may play several.
-        renderer: Draws the codes; used from one background thread at a time.
-        batch: Most requests a policy is asked at once, None for all that are open.
-            A smaller number lets drawing and generation overlap within a wave.
-        on_progress: Called with (finished episodes, all episodes) after every batch.
+        renderer: Draws the codes; used from one background thread only.
+        mode: ``"stream"``, or ``"phases"`` to let every phase wait for the one before it
+            (all proposals, all codes, all drawings, all answers): only there to be
+            compared with.
+        max_open: Most requests open with a policy that streams; its own limit when None.
+        batch: Most requests a policy that does not stream is asked at once, None for all
+            of a wave. A smaller number lets drawing and generation overlap within a wave.
+        on_progress: Called with (finished episodes, all episodes) when their number grew.
+        on_finished: Called with every finished episode, in the order in which they
+            finish. What it got is all that is left of a collection that fails.
+        on_stats: Called with the figures of the collection at its end.
 
     Returns:
         One rollout an episode, in the order of ``episodes``.
 
     Raises:
-        UserError: If ids repeat or a role that is asked has no policy.
-        EngineError: If a policy or the renderer failed, or an episode stands still.
+        UserError: If ids repeat, an argument is out of range, or a role that is asked has
+            no policy.
+        RolloutError: If a policy or the renderer failed, or an episode stands still.
+            Nothing is filled in; open requests are cancelled.
     """
-    by_id = {episode.id: episode for episode in episodes}
-    if len(by_id) != len(episodes):
+    if len({episode.id for episode in episodes}) != len(episodes):
         raise UserError("the episodes of one collection need distinct ids")
     if batch is not None and batch < 1:
         raise UserError(f"batch must be at least 1, got {batch}")
-    requests: dict[str, dict[str, Request]] = {name: {} for name in by_id}
-    responses: dict[str, dict[str, Response]] = {name: {} for name in by_id}
+    if mode not in get_args(Mode):
+        raise unknown("mode", mode, get_args(Mode))
+    started, cpu = time.perf_counter(), time.thread_time()
+    events: SimpleQueue[Answered | Drawn] = SimpleQueue()
+    with (
+        RenderQueue(renderer, events.put) as drawings,
+        Dispatcher(events.put, max_open=max_open) as desk,
+    ):
+        table = _Table(episodes, policies, desk, drawings, mode, on_progress, on_finished)
+        try:
+            table.play(events, batch)
+        except EngineError as error:
+            raise RolloutError(error, table.finished, len(episodes)) from error
+    if on_stats is not None:
+        on_stats(
+            RolloutStats(
+                time.perf_counter() - started,
+                desk.stats(),
+                drawings.drawings,
+                drawings.seconds,
+                time.thread_time() - cpu - desk.generating,
+            )
+        )
+    return [table.rollouts[episode.id] for episode in episodes]
 
-    def report() -> None:
-        if on_progress is not None:
-            on_progress(sum(episode.finished for episode in episodes), len(episodes))
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="render") as background:
-        drawings = _Drawings(renderer, background)
-        while not all(episode.finished for episode in episodes):
-            waiting = [
-                (episode, asked) for episode in episodes for asked in episode.open_requests()
-            ]
-            drawings.start(episodes)
-            if not waiting and not drawings.running:
-                stuck = next(episode.id for episode in episodes if not episode.finished)
+@dataclass(eq=False)
+class _Play:
+    """An episode on its way."""
+
+    number: int
+    episode: OpenEpisode
+    requests: dict[str, Request] = field(default_factory=dict)
+    responses: dict[str, Response] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+
+    def rollout(self) -> Rollout:
+        names = sorted(self.requests, key=lambda name: (_RANK[self.requests[name].role], name))
+        return Rollout(
+            self.episode.outcome(),
+            {name: self.requests[name] for name in names},
+            {name: self.responses[name] for name in names},
+        )
+
+
+class _Table:
+    """All episodes of a collection, and where each of their requests and codes is."""
+
+    def __init__(
+        self,
+        episodes: Sequence[OpenEpisode],
+        policies: Mapping[Role, Policy],
+        desk: Dispatcher,
+        drawings: RenderQueue,
+        mode: Mode,
+        on_progress: Callable[[int, int], None] | None,
+        on_finished: Callable[[Rollout], None] | None,
+    ) -> None:
+        self._plays = [_Play(number, episode) for number, episode in enumerate(episodes)]
+        self._policies = policies
+        self._desk = desk
+        self._drawings = drawings
+        self._phased = mode == "phases"
+        self._held: dict[str, list[Callable[[], None]]] = {phase: [] for phase in _PHASES}
+        self._on_progress = on_progress
+        self._on_finished = on_finished
+        self._owner: dict[str, _Play] = {}
+        self.rollouts: dict[str, Rollout] = {}
+
+    @property
+    def finished(self) -> int:
+        """Number of finished episodes."""
+        return len(self.rollouts)
+
+    def play(self, events: SimpleQueue[Answered | Drawn], batch: int | None) -> None:
+        """Go on until every episode is finished."""
+        for play in self._plays:
+            self._advance(play)
+        while self.finished < len(self._plays):
+            self._desk.pump()
+            if self._desk.open or self._drawings.pending:
+                self._take(next_event(events))
+            elif self._desk.batched:
+                for answers in self._desk.wave(batch):
+                    for request, response in answers:
+                        self._answer(request, response)
+                    # Neither streaming requests nor pictures wait for the rest of the wave.
+                    self._take_all(events)
+            elif not self._next_phase():
+                stuck = next(p.episode.id for p in self._plays if p.episode.id not in self.rollouts)
                 raise EngineError(f"episode {stuck!r} is not finished but waits for nothing")
-            owner = {asked.id: episode for episode, asked in waiting}
-            for policy, asked in _batches([asked for _, asked in waiting], policies, batch):
-                for request, response in _paired(asked, answer(policy, asked)):
-                    episode = owner[request.id]
-                    requests[episode.id][request.id] = request
-                    responses[episode.id][request.id] = response
-                    episode.submit(request.id, response.completions)
-                drawings.start(episodes)
-                report()
-            drawings.finish()
-            report()
-    return [
-        Rollout(episode.outcome(), requests[episode.id], responses[episode.id])
-        for episode in episodes
-    ]
 
+    def _take_all(self, events: SimpleQueue[Answered | Drawn]) -> None:
+        """Take what has arrived, without waiting."""
+        self._desk.pump()
+        while True:
+            try:
+                self._take(events.get_nowait())
+            except Empty:
+                return
+            self._desk.pump()
 
-class _Drawings:
-    """Render jobs on their way through one background thread."""
+    def _take(self, event: Answered | Drawn) -> None:
+        if isinstance(event, Answered):
+            self._answer(*self._desk.settle(event))
+            return
+        for job, drawing in self._drawings.settle(event):
+            play = self._owner.pop(job.id)
+            play.episode.draw(job.id, drawing)
+            self._advance(play)
 
-    def __init__(self, renderer: JobRenderer, background: ThreadPoolExecutor) -> None:
-        self._renderer = renderer
-        self._background = background
-        self._started: set[str] = set()
-        self.running: list[tuple[list[tuple[OpenEpisode, RenderJob]], Future[list[Drawing]]]] = []
+    def _answer(self, request: Request, response: Response) -> None:
+        play = self._owner.pop(request.id)
+        play.requests[request.id] = request
+        play.responses[request.id] = response
+        play.episode.submit(request.id, response.completions)
+        self._advance(play)
 
-    def start(self, episodes: Iterable[OpenEpisode]) -> None:
-        """Send off every job that is pending and not yet under way."""
-        fresh = [
-            (episode, job)
-            for episode in episodes
-            for job in episode.pending_renders()
-            if job.id not in self._started
-        ]
-        if fresh:
-            self._started.update(job.id for _, job in fresh)
-            jobs = [job for _, job in fresh]
-            self.running.append((fresh, self._background.submit(self._renderer.render, jobs)))
+    def _advance(self, play: _Play) -> None:
+        """Send off what an episode has come to wait for, or put it with the finished ones."""
+        for request in play.episode.open_requests():
+            if request.id not in play.seen:
+                policy = self._policy(request.role)
+                rank = (_RANK[request.role], play.number)
+                self._own(play, request.id)
+                self._start(request.role, partial(self._desk.add, policy, request, rank))
+        for job in play.episode.pending_renders():
+            if job.id not in play.seen:
+                self._own(play, job.id)
+                self._start("render", partial(self._drawings.add, (job,)))
+        if play.episode.finished:
+            rollout = self.rollouts[play.episode.id] = play.rollout()
+            if self._on_finished is not None:
+                self._on_finished(rollout)
+            if self._on_progress is not None:
+                self._on_progress(self.finished, len(self._plays))
 
-    def finish(self) -> None:
-        """Wait for all drawings and hand them to their episodes."""
-        for fresh, future in self.running:
-            drawn = future.result()
-            if len(drawn) != len(fresh):
-                raise EngineError(f"the renderer gave {len(drawn)} drawings to {len(fresh)} jobs")
-            for (episode, job), drawing in zip(fresh, drawn, strict=True):
-                episode.draw(job.id, drawing)
-        self.running = []
+    def _own(self, play: _Play, name: str) -> None:
+        if name in self._owner:
+            other = self._owner[name].episode.id
+            raise EngineError(f"episodes {other!r} and {play.episode.id!r} both wait for {name!r}")
+        play.seen.add(name)
+        self._owner[name] = play
 
-
-def _batches(
-    requests: Sequence[Request], policies: Mapping[Role, Policy], batch: int | None
-) -> Iterator[tuple[Policy, list[Request]]]:
-    """Requests by the policy that answers them, in an order fixed by their ids."""
-    players: dict[int, tuple[Policy, list[Request]]] = {}
-    for request in sorted(requests, key=lambda request: request.id):
-        if request.role not in policies:
+    def _policy(self, role: Role) -> Policy:
+        if role not in self._policies:
             raise UserError(
-                f"no policy plays the {request.role}; policies were given for: "
-                f"{', '.join(sorted(policies)) or 'no role'}"
+                f"no policy plays the {role}; policies were given for: "
+                f"{', '.join(sorted(self._policies)) or 'no role'}"
             )
-        policy = policies[request.role]
-        players.setdefault(id(policy), (policy, []))[1].append(request)
-    for policy, asked in players.values():
-        size = batch or len(asked)
-        for start in range(0, len(asked), size):
-            yield policy, asked[start : start + size]
+        return self._policies[role]
 
+    def _start(self, phase: str, start: Callable[[], None]) -> None:
+        """Start something now, or when its phase comes."""
+        if self._phased:
+            self._held[phase].append(start)
+        else:
+            start()
 
-def _paired(
-    requests: Iterable[Request], answers: Mapping[str, Response]
-) -> Iterator[tuple[Request, Response]]:
-    return ((request, answers[request.id]) for request in requests)
-
-
-def proposer_groups(
-    rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards], *, size: int | None = None
-) -> list[Group]:
-    """Groups for the Proposer: episodes with the same prompt compete.
-
-    Args:
-        rollouts: Finished episodes whose proposal was sampled.
-        rewards: Rewards of the same episodes.
-        size: Completions in a group; episodes on one topic are cut into groups of
-            this size in their order. None makes one group of all of them.
-
-    Returns:
-        Groups in the order in which their prompts first appear. The completions of
-        several one-completion requests become one response under the first id.
-
-    Raises:
-        EngineError: If equal prompts were tokenised differently.
-    """
-    same: dict[str, list[tuple[Request, Response, TurnReward]]] = {}
-    for rollout, scored in _scored(rollouts, rewards):
-        for request, response in _of_role(rollout, "proposer"):
-            same.setdefault(request.prompt, []).append((request, response, scored.proposer))
-    groups: list[Group] = []
-    for turns in same.values():
-        step = size or len(turns)
-        for start in range(0, len(turns), step):
-            groups.append(_merged(turns[start : start + step]))
-    return groups
-
-
-def coder_groups(rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]) -> list[Group]:
-    """Groups for the Coder: the codes of one proposal.
-
-    Args:
-        rollouts: Finished episodes; those whose proposal failed have no codes.
-        rewards: Rewards of the same episodes.
-
-    Returns:
-        One group an episode that reached the Coder.
-    """
-    return [
-        Group.of(request, response, [code.coder for code in scored.codes])
-        for rollout, scored in _scored(rollouts, rewards)
-        for request, response in _of_role(rollout, "coder")
-    ]
-
-
-def solver_groups(
-    rollouts: Sequence[Rollout],
-    rewards: Sequence[EpisodeRewards],
-    *,
-    questions: Sequence[Question] = QUESTIONS,
-) -> list[Group]:
-    """Groups for the Solver: the answers to one image and question.
-
-    Args:
-        rollouts: Finished episodes.
-        rewards: Rewards of the same episodes.
-        questions: Levels to train on; MM-Zero trains on the hard question only.
-
-    Returns:
-        One group an image and question, in the order of episodes, codes, levels.
-    """
-    groups: list[Group] = []
-    for rollout, scored in _scored(rollouts, rewards):
-        for index, code in enumerate(scored.codes):
-            for level in questions:
-                name = f"{rollout.outcome.id}/solver/{index}/{level}"
-                if name in rollout.responses:
-                    turns = code.solver.get(level, ())
-                    request, response = rollout.requests[name], rollout.responses[name]
-                    groups.append(Group.of(request, response, turns))
-    return groups
-
-
-def _scored(
-    rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]
-) -> Iterator[tuple[Rollout, EpisodeRewards]]:
-    if len(rollouts) != len(rewards):
-        raise EngineError(f"{len(rollouts)} rollouts came with {len(rewards)} episode rewards")
-    return zip(rollouts, rewards, strict=True)
-
-
-def _of_role(rollout: Rollout, role: Role) -> Iterator[tuple[Request, Response]]:
-    for name, request in rollout.requests.items():
-        if request.role == role:
-            yield request, rollout.responses[name]
-
-
-def _merged(turns: Sequence[tuple[Request, Response, TurnReward]]) -> Group:
-    first, answered, _ = turns[0]
-    for request, response, _ in turns:
-        if response.prompt_ids != answered.prompt_ids:
-            raise EngineError(
-                f"requests {first.id!r} and {request.id!r} have one prompt text but "
-                f"different prompt token ids"
-            )
-    completions = tuple(done for _, response, _ in turns for done in response.completions)
-    return Group.of(
-        replace(first, n=len(completions)),
-        replace(answered, completions=completions),
-        [reward for _, _, reward in turns],
-    )
+    def _next_phase(self) -> bool:
+        """Start all that is held for the earliest phase that holds anything."""
+        for phase, held in self._held.items():
+            if held:
+                self._held[phase] = []
+                for start in held:
+                    start()
+                return True
+        return False

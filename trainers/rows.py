@@ -12,8 +12,8 @@ import torch
 
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Request
+from trainers.groups import Group
 from trainers.grpo_math import Scale, advantages
-from trainers.rollout import Group
 
 
 class Encoded(Protocol):

@@ -17,7 +17,7 @@ from mmzero_env.rendering import Renderer
 from mmzero_env.rewards import RewardDesign
 from trainers.grpo_settings import StepMetrics
 from trainers.progress import Progress
-from trainers.rollout import JobRenderer
+from trainers.render_queue import JobRenderer
 
 
 class RunLog:

@@ -11,25 +11,22 @@ import numpy as np
 
 from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.episode import Episode, request_seed
+from mmzero_env.errors import EngineError
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import EpisodeRewards, Proposal, Request, Role
 from mmzero_env.rewards import RewardDesign
 from trainers.audit import share_right
 from trainers.config import RunConfig, StageConfig
+from trainers.dispatcher import answer
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
+from trainers.groups import Group, coder_groups, proposer_groups
 from trainers.grpo import GroupTrainer, StepMetrics
 from trainers.grpo_settings import GRPOSettings
 from trainers.learner import Learner
 from trainers.pools import epochs, propose, render_rates, topics
-from trainers.rollout import (
-    Group,
-    JobRenderer,
-    Rollout,
-    answer,
-    coder_groups,
-    collect,
-    proposer_groups,
-)
+from trainers.render_queue import JobRenderer
+from trainers.rollout import Rollout, collect
+from trainers.rollout_stats import RolloutStats
 from trainers.run_log import RunLog
 
 Metrics = dict[str, float | None]
@@ -172,12 +169,12 @@ def _proposer_prompts(stage: Stage) -> Prompts:
             for k in range(s.group_size):
                 name = f"{stage.name}/{step}/{t}/{k}"
                 episodes.append(Episode(name, topic, request_seed(stage.config.seed, name), shape))
-        rollouts, rewards = _play(stage, episodes)
+        rollouts, rewards, spent = _play(stage, episodes)
         stage.memory.add(
             r.outcome.proposal.caption for r in rollouts if isinstance(r.outcome.proposal, Proposal)
         )
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
-        return groups, _episode_metrics(rollouts, rewards)
+        return groups, {**_episode_metrics(rollouts, rewards), **spent}
 
     return Prompts(collect_step)
 
@@ -210,8 +207,9 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
             name, proposal = f"{stage.name}/{step}/{k}", next(rows)
             seed = request_seed(stage.config.seed, name)
             episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
-        rollouts, rewards = _play(stage, episodes)
-        return coder_groups(rollouts, rewards), _episode_metrics(rollouts, rewards)
+        rollouts, rewards, spent = _play(stage, episodes)
+        groups = coder_groups(rollouts, rewards)
+        return groups, {**_episode_metrics(rollouts, rewards), **spent}
 
     return Prompts(collect_step, len(kept))
 
@@ -226,7 +224,7 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
         name = f"{stage.name}/label/{i}"
         seed = request_seed(stage.config.seed, name)
         episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
-    rollouts, rewards = _play(stage, episodes)
+    rollouts, rewards, _ = _play(stage, episodes)
     kept = solver_prompts([r.outcome for r in rollouts], rewards, stage.config.filters)
     silver = share_right((row.proposal, "hard", row.label) for row in kept)
     stage.note(
@@ -254,14 +252,16 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
             )
             for k, row in enumerate(chosen)
         ]
-        answers = answer(stage.policies["solver"], requests)
+        found: list[RolloutStats] = []
+        answers = answer(stage.policies["solver"], requests, on_stats=found.append)
         groups = []
         for request, row in zip(requests, chosen, strict=True):
             response = answers[request.id]
             texts = [completion.text for completion in response.completions]
             turns = stage.design.solver_rewards(texts, row.label)
             groups.append(Group.of(request, response, turns))
-        return groups, {"silver_accuracy": _silver(chosen), "pool": float(len(kept))}
+        metrics = {"silver_accuracy": _silver(chosen), "pool": float(len(kept))}
+        return groups, {**metrics, **found[0].metrics()}
 
     return Prompts(collect_step, len(kept))
 
@@ -277,14 +277,40 @@ def _silver(rows: Sequence[LabelledQuestion]) -> float | None:
     return share_right((row.proposal, "hard", row.label) for row in rows)
 
 
-def _play(stage: Stage, episodes: Sequence[Episode]) -> tuple[list[Rollout], list[EpisodeRewards]]:
-    rollouts = collect(episodes, stage.policies, stage.renderer)
+def _play(
+    stage: Stage, episodes: Sequence[Episode]
+) -> tuple[list[Rollout], list[EpisodeRewards], Metrics]:
+    """Play, score and record episodes; also what it cost.
+
+    If the collection fails or is interrupted, the episodes that were finished are scored
+    among themselves and recorded before the error goes on.
+    """
+    finished: list[Rollout] = []
+    found: list[RolloutStats] = []
+    try:
+        rollouts = collect(
+            episodes,
+            stage.policies,
+            stage.renderer,
+            on_finished=finished.append,
+            on_stats=found.append,
+        )
+    except (EngineError, KeyboardInterrupt):
+        ids = {rollout.outcome.id for rollout in finished}
+        if ids:
+            _score(stage, [episode for episode in episodes if episode.id in ids])
+        raise
+    return rollouts, _score(stage, episodes), {**found[0].metrics()}
+
+
+def _score(stage: Stage, episodes: Sequence[Episode]) -> list[EpisodeRewards]:
+    """Score finished episodes together and record them."""
     memory = stage.memory.steps if stage.role == "proposer" else ()
-    rewards = stage.design.score([rollout.outcome for rollout in rollouts], memory)
+    rewards = stage.design.score([episode.outcome() for episode in episodes], memory)
     stage.log.episodes(
         stage.iteration, stage.role, episodes, rewards, stage.design, stage.renderer, memory
     )
-    return rollouts, rewards
+    return rewards
 
 
 def _episode_metrics(rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]) -> Metrics:

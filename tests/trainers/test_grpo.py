@@ -21,9 +21,9 @@ from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Request, Sampling
 from tests.tiny import TinyPolicy
 from tests.tiny_groups import IMAGE_PAD, group_of, logprobs_of, mixed_groups, policy_of
+from trainers.groups import Group
 from trainers.grpo import GroupTrainer, GRPOSettings, StepMetrics
 from trainers.grpo_math import LOSS_TYPES, advantages, objective
-from trainers.rollout import Group
 
 
 @pytest.fixture(autouse=True, scope="module")
