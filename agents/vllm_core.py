@@ -199,9 +199,9 @@ class VllmCore:
         try:
             (rendered,) = self._engine.renderer.render_cmpl([prompt])
             self._engine.add_request(key, rendered, params, lora_request=lora)
-        except ValueError as error:
+        except Exception as error:
             raise PolicyError(
-                f"request {ask.label!r}: {self._name} refused it: {error}. If the prompt is too "
+                f"request {ask.label!r}: {self._name} refused it: {error} If the prompt is too "
                 "long, raise max_model_len or ask for less."
             ) from error
         self._users[ask.adapter] += 1

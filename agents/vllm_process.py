@@ -182,9 +182,7 @@ class VllmProcess:
             *flags({"enable_scale_out": True, "override_generation_config": NEUTRAL_SAMPLING}),
             *flags(settings.engine_options(cpu=found.cpu)),
         ]
-        self._environment = _environment(
-            settings, gpus, cpu=found.cpu, local=Path(path).is_absolute()
-        )
+        self._environment = _environment(settings, path, gpus, cpu=found.cpu)
         self.url = f"http://{HOST}:{self._port}"
         self.agent = f"vllm:{self.name}@{self.url}"
         log_dir.mkdir(parents=True, exist_ok=True)
