@@ -13,7 +13,7 @@ import queue
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,14 +184,12 @@ class VllmCore:
         return True
 
     def _add(self, key: str, ask: Ask, entry: _Open) -> None:
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.sampling_params import RequestOutputKind
+        from vllm import SamplingParams, TokensPrompt  # ty: ignore[import-not-found]
+        from vllm.sampling_params import RequestOutputKind  # ty: ignore[import-not-found]
 
         if entry.future.cancelled():
             return
-        params = SamplingParams(
-            **ask.params, logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
-        )
+        params = SamplingParams(**ask.params, output_kind=RequestOutputKind.FINAL_ONLY)
         prompt = TokensPrompt(prompt_token_ids=list(ask.token_ids))
         if ask.image is not None:
             prompt["multi_modal_data"] = {"image": [PILImage.fromarray(ask.image)]}
@@ -219,7 +217,7 @@ class VllmCore:
                 entry.future.set_result(result)
 
     def _load(self, name: str, path: str, done: Future[None]) -> None:
-        from vllm.lora.request import LoRARequest
+        from vllm.lora.request import LoRARequest  # ty: ignore[import-not-found]
 
         lora = LoRARequest(lora_name=name, lora_int_id=next(self._numbers), lora_path=path)
         try:
@@ -299,8 +297,8 @@ def _make(path: str, settings: VllmSettings, *, cpu: bool) -> Any:
     for name, value in (switches(cpu=cpu) | quiet | in_process).items():
         os.environ.setdefault(name, value)
     with _undisturbed():
-        from vllm.engine.arg_utils import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.engine.arg_utils import EngineArgs  # ty: ignore[import-not-found]
+        from vllm.v1.engine.llm_engine import LLMEngine  # ty: ignore[import-not-found]
 
         arguments = EngineArgs(
             model=path,
@@ -312,7 +310,7 @@ def _make(path: str, settings: VllmSettings, *, cpu: bool) -> Any:
 
 
 def _unmake(engine: Any) -> None:
-    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # ty: ignore[import-not-found]
 
     engine.engine_core.shutdown()
     engine.renderer.shutdown()
@@ -320,7 +318,7 @@ def _unmake(engine: Any) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _undisturbed() -> Generator[None]:
     """Keep what vLLM changes for the whole process.
 
     It seeds the generators of random, numpy and torch, and on a CPU it replaces

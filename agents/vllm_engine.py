@@ -26,15 +26,10 @@ from mmzero_env.protocol import ROLES, Completion, Request, Response, Role
 
 try:
     from agents.vllm_core import Ask, VllmCore
-    from agents.vllm_format import Prompt
+    from agents.vllm_format import Prompt, sampling_params, score_params
     from agents.vocabulary import Vocabulary
 except ModuleNotFoundError as error:
     raise missing_extra(error, "vllm") from error
-
-# As torch takes them: vLLM samples completion k with the seed + k.
-_SEEDS = 2**62
-# vLLM adds a bias to the logits and cuts it to ±100.
-_NEVER = -100.0
 
 
 class VllmEngine:
@@ -123,16 +118,13 @@ class VllmEngine:
                 "and top_k 0, or make the policy with training=False"
             )
         prompt = self._prompt(request)
-        params = {
-            "n": request.n,
-            "seed": request.seed % _SEEDS,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "max_tokens": sampling.max_tokens,
-            "stop_token_ids": list(self._vocabulary.stop_ids),
-            "logit_bias": dict.fromkeys(self._vocabulary.banned_ids, _NEVER),
-        }
+        params = sampling_params(
+            sampling,
+            n=request.n,
+            seed=request.seed,
+            stop_ids=self._vocabulary.stop_ids,
+            banned_ids=self._vocabulary.banned_ids,
+        )
         with self._switching:
             adapter = self._adapters.get(request.role, "")
             ask = Ask(request.id, prompt.token_ids, request.image, params, adapter)
@@ -209,7 +201,6 @@ class VllmEngine:
             raise UserError("score needs at least one completion token, came none")
         prompt = self._prompt(request)
         whole = Prompt(prompt.token_ids + fixed, prompt.picture)
-        params = {"n": 1, "seed": 0, "temperature": 1.0, "max_tokens": 1, "prompt_logprobs": 0}
 
         def scores(output: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
             ids = self._read_prompt(request, whole, output)
@@ -218,7 +209,7 @@ class VllmEngine:
 
         with self._switching:
             adapter = self._adapters.get(request.role, "")
-            ask = Ask(request.id, whole.token_ids, request.image, params, adapter)
+            ask = Ask(request.id, whole.token_ids, request.image, score_params(), adapter)
             future = self._core.submit(ask, scores)
         return future.result()
 

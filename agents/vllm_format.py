@@ -62,6 +62,45 @@ class Prompt:
         )
 
 
+def sampling_params(
+    sampling: Sampling, *, n: int, seed: int, stop_ids: Sequence[int], banned_ids: Sequence[int]
+) -> dict[str, Any]:
+    """What vLLM calls the sampling of ``n`` completions, by the names of its ``SamplingParams``.
+
+    Args:
+        sampling: How to sample.
+        n: Completions.
+        seed: Of the first completion.
+        stop_ids: Tokens that end a completion.
+        banned_ids: Tokens that are never sampled.
+    """
+    return {
+        "n": n,
+        "seed": seed % _SEEDS,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "max_tokens": sampling.max_tokens,
+        "logprobs": 0,
+        "detokenize": False,
+        "stop_token_ids": list(stop_ids),
+        "logit_bias": dict.fromkeys(banned_ids, _NEVER),
+    }
+
+
+def score_params() -> dict[str, Any]:
+    """A sampling of one token that also gives the log-probabilities of the prompt's own."""
+    return {
+        "n": 1,
+        "seed": 0,
+        "temperature": 1.0,
+        "max_tokens": 1,
+        "logprobs": 0,
+        "prompt_logprobs": 0,
+        "detokenize": False,
+    }
+
+
 def generate_body(
     request_id: str,
     model: str,
@@ -79,24 +118,13 @@ def generate_body(
         request_id: Of the request.
         model: Served name of the base model or an adapter.
         prompt: What it reads.
-        sampling: How to sample.
-        n: Completions.
-        seed: Of the first completion.
-        stop_ids: Tokens that end a completion.
-        banned_ids: Tokens that are never sampled.
+        sampling: See :func:`sampling_params`.
+        n: See there.
+        seed: See there.
+        stop_ids: See there.
+        banned_ids: See there.
     """
-    params = {
-        "n": n,
-        "seed": seed % _SEEDS,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "max_tokens": sampling.max_tokens,
-        "logprobs": 0,
-        "detokenize": False,
-        "stop_token_ids": list(stop_ids),
-        "logit_bias": {str(i): _NEVER for i in banned_ids},
-    }
+    params = sampling_params(sampling, n=n, seed=seed, stop_ids=stop_ids, banned_ids=banned_ids)
     return _body(request_id, model, prompt, params)
 
 
@@ -116,16 +144,7 @@ def probe_body(request_id: str, model: str, prompt: Prompt, token: int) -> bytes
 
 def score_body(request_id: str, model: str, prompt: Prompt) -> bytes:
     """A request for the log-probabilities of a prompt's own tokens."""
-    params = {
-        "n": 1,
-        "seed": 0,
-        "temperature": 1.0,
-        "max_tokens": 1,
-        "logprobs": 0,
-        "prompt_logprobs": 0,
-        "detokenize": False,
-    }
-    return _body(request_id, model, prompt, params)
+    return _body(request_id, model, prompt, score_params())
 
 
 def _body(request_id: str, model: str, prompt: Prompt, params: Mapping[str, Any]) -> bytes:
