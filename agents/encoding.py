@@ -131,6 +131,19 @@ class PromptEncoder:
             encoded.append(done[entry])
         return encoded
 
+    def unexpanded(self, text: str, *, with_image: bool) -> tuple[int, ...]:
+        """Token ids of a prompt in which one placeholder stands for the picture.
+
+        Args:
+            text: The user's text.
+            with_image: Whether a picture stands before it.
+
+        Returns:
+            What :meth:`encode` gives, the placeholders of a picture being one.
+        """
+        before, after = self._frame(with_image=with_image)
+        return self._ids(before, self.pieces(text), after)
+
     def pieces(self, text: str) -> list[str]:
         """Cut a text inside every special token that it spells out.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
-from mmzero_env.errors import EngineError
+from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Request, Response
 
 
@@ -65,3 +65,23 @@ class StreamingPolicy(Policy, Protocol):
 
 class PolicyError(EngineError):
     """The engine behind a policy failed; says what failed and how to mend it."""
+
+
+def check_request(request: Request) -> None:
+    """See that a request can be sampled at all.
+
+    Raises:
+        UserError: If its number of completions or its sampling is out of range.
+    """
+    sampling = request.sampling
+    if (
+        request.n < 1
+        or sampling.max_tokens < 1
+        or not sampling.temperature >= 0
+        or not 0 < sampling.top_p <= 1
+        or sampling.top_k < 0
+    ):
+        raise UserError(
+            f"request {request.id}: expected n >= 1, max_tokens >= 1, temperature >= 0, "
+            f"0 < top_p <= 1 and top_k >= 0, came n={request.n} and {sampling}"
+        )

@@ -26,8 +26,11 @@ ENTRY_POINT_GROUP = "mmzero.agents"
 
 _BUILT_IN: dict[str, str] = {
     "nano": "agents.transformers:nano",
+    "openai": "agents.openai:OpenAIPolicy",
     "scripted": "agents.scripted:scripted",
     "transformers": "agents.transformers:TransformersPolicy",
+    "vllm": "agents.vllm:VllmPolicy",
+    "vllm-engine": "agents.vllm_engine:VllmEngine",
 }
 _REGISTERED: dict[str, Factory] = {}
 

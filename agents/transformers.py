@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agents.policy import PolicyError
+from agents.policy import PolicyError, check_request
 from agents.registry import missing_extra
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Completion, Request, Response, Role
@@ -28,6 +28,7 @@ try:
     from agents.loading import load
     from agents.qwen3vl_decode import Qwen3VLEngine, supports
     from agents.sampling import Stream
+    from agents.special_tokens import banned_ids, stop_ids
 except ModuleNotFoundError as error:
     raise missing_extra(error, "train") from error
 
@@ -111,8 +112,9 @@ class TransformersPolicy:
             processor=processor,
             image_token_id=getattr(config, "image_token_id", None),
         )
-        self._stop_ids = _stop_ids(self.model, tokenizer)
-        self._banned_ids = _banned_ids(self.model)
+        vocabulary = self.model.get_output_embeddings().weight.shape[0]
+        self._stop_ids = stop_ids(self.model.generation_config, tokenizer)
+        self._banned_ids = banned_ids(config, self.model.generation_config, vocabulary)
         pad = tokenizer.pad_token_id
         self._pad_id = self._stop_ids[0] if pad is None else pad
         self._max_rows = max_rows
@@ -218,7 +220,7 @@ class TransformersPolicy:
         if not requests:
             return []
         for request in requests:
-            _check(request)
+            check_request(request)
         encoded = self._encoder.encode_all(requests)
         sampled: dict[tuple[int, int], Sampled] = {}
         training = self.model.training
@@ -359,41 +361,3 @@ def nano(
     return TransformersPolicy(
         _NANO, dtype=dtype, device=device, name=name or "nano", max_rows=max_rows
     )
-
-
-def _check(request: Request) -> None:
-    sampling = request.sampling
-    if (
-        request.n < 1
-        or sampling.max_tokens < 1
-        or not sampling.temperature >= 0
-        or not 0 < sampling.top_p <= 1
-        or sampling.top_k < 0
-    ):
-        raise UserError(
-            f"request {request.id}: expected n >= 1, max_tokens >= 1, temperature >= 0, "
-            f"0 < top_p <= 1 and top_k >= 0, came n={request.n} and {sampling}"
-        )
-
-
-def _stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Every token that ends a turn, by the generation config and the tokenizer."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    ids = [configured] if isinstance(configured, int) else list(configured or [])
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
-        ids.append(tokenizer.eos_token_id)
-    if not ids:
-        raise UserError(
-            "neither generation_config.json nor the tokenizer names an end-of-turn token; "
-            "expected eos_token_id in one of them"
-        )
-    return tuple(ids)
-
-
-def _banned_ids(model: Any) -> tuple[int, ...]:
-    """Vision tokens: sampled ones would stand for pictures that do not exist."""
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    ids = {getattr(model.config, name, None) for name in names}
-    ids |= set(getattr(model.generation_config, "suppress_tokens", None) or ())
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    return tuple(sorted(i for i in ids if i is not None and 0 <= i < vocabulary))

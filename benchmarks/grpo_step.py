@@ -33,6 +33,7 @@ from trainers import config as configs
 from trainers import stages
 from trainers.evolve import quiet_transformers
 from trainers.learner import Learner
+from trainers.players import Players
 from trainers.progress import SilentProgress
 from trainers.run_log import RunLog
 
@@ -113,7 +114,8 @@ def measure(role: Role, steps: int, folder: Path) -> dict[str, float]:
                 iteration=1,
                 role=role,
                 config=config,
-                policies=policies,
+                learner=policies[role],
+                players=Players(policies),
                 renderer=TimedRenderer(renderer, clock),
                 design=config.design(),
                 memory=CaptionMemory(),

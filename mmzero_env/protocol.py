@@ -130,8 +130,9 @@ class Completion:
         text: Decoded completion without the end-of-turn token.
         token_ids: The sampler's own ids, end-of-turn included if it was sampled.
             Empty when the policy has no tokens (a script, a closed endpoint).
-        logprobs: Natural-log probability of each of ``token_ids`` under the
-            distribution it was drawn from; same length or empty.
+        logprobs: Natural-log probability of each sampled token under the
+            distribution it was drawn from: as many as ``token_ids`` where there are
+            any, or empty. Endpoints may give them without ids.
         finish_reason: ``"stop"`` or ``"length"``.
     """
 

@@ -1,4 +1,4 @@
-"""The command line: ``mmzero evolve``, ``eval``, ``report``, ``replay`` and ``doctor``.
+"""The command line: ``mmzero evolve``, ``eval``, ``report``, ``replay``, ``serve``, ``doctor``.
 
 Exit codes: 0 done, 1 a failure of ours (finished stages are saved), a replay that came
 out different or a machine that cannot render, 2 a mistake in what was asked, 130 stopped
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from mmzero_env.errors import EngineError, UserError, unknown
 from mmzero_env.protocol import ROLES
+from trainers import serve
 from trainers.version import version
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print for machines")
     doctor.set_defaults(command=_doctor)
+    serve.add_parser(commands)
     return parser
 
 
@@ -225,12 +227,7 @@ def _new_run_directory(args: argparse.Namespace) -> Path:
 
 def _overrides(args: argparse.Namespace, out: Path) -> dict[str, str]:
     """All changes to the preset as text, by key."""
-    changes: dict[str, str] = {}
-    for setting in args.settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set expects KEY=VALUE, got {setting!r}.")
-        changes[key.strip()] = value.strip()
+    changes = parse_settings(args.settings)
     named = {"iterations": args.iterations, "seed": args.seed, "out": out}
     for key, value in named.items():
         if value is None:
@@ -238,6 +235,21 @@ def _overrides(args: argparse.Namespace, out: Path) -> dict[str, str]:
         if key in changes:
             raise UserError(f"{key} is given twice: by --{key} and by --set.")
         changes[key] = str(value)
+    return changes
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """What ``--set KEY=VALUE`` was given, by key.
+
+    Raises:
+        UserError: For a text that is not such a pair.
+    """
+    changes: dict[str, str] = {}
+    for setting in pairs:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set expects KEY=VALUE, got {setting!r}.")
+        changes[key.strip()] = value.strip()
     return changes
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+from agents.vllm_settings import VllmSettings
 from mmzero_env.episode import EpisodeConfig
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.prompts import get_prompts
@@ -106,6 +107,31 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True)
+class ServeConfig(VllmSettings):
+    """The vLLM servers that ``mmzero serve`` starts, with the settings of their engines.
+
+    Attributes:
+        model: Base model: ``nano``, a folder or a hub id; empty is the model of the run.
+        servers: Independent servers, each with the whole model.
+        port: Where the first one listens, the others behind it; 0 finds free ones.
+        python: Interpreter of the environment that has vLLM; empty is this one.
+    """
+
+    model: str = ""
+    servers: int = 1
+    port: int = 0
+    python: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be."""
+        super().__post_init__()
+        if self.servers < 1:
+            raise UserError(f"servers must be at least 1, got {self.servers}")
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"port is a number from 0 to 65535, got {self.port}")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that determines a run.
 
@@ -139,6 +165,7 @@ class RunConfig:
         solver: Stage of the Solver.
         filters: Which prompts the stages learn from.
         probe: How the truth is measured.
+        serve: The vLLM servers of ``mmzero serve``.
     """
 
     preset: str
@@ -163,6 +190,7 @@ class RunConfig:
     solver: StageConfig = field(default_factory=StageConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
 
     def __post_init__(self) -> None:
         """Refuse names and values that cannot be, before anything is loaded."""
@@ -207,12 +235,13 @@ class RunConfig:
         )
 
 
-_TABLES: Mapping[str, type[StageConfig | FilterConfig | ProbeConfig]] = {
+_TABLES: Mapping[str, type[StageConfig | FilterConfig | ProbeConfig | ServeConfig]] = {
     "proposer": StageConfig,
     "coder": StageConfig,
     "solver": StageConfig,
     "filters": FilterConfig,
     "probe": ProbeConfig,
+    "serve": ServeConfig,
 }
 
 

@@ -23,6 +23,7 @@ from mmzero_env.protocol import ROLES, Role
 from trainers.canary import COMPLETION, CanaryReading, Scorer, SyncCanary
 from trainers.config import RunConfig
 from trainers.learner import Learner
+from trainers.serve import SERVE_LOGS, base_of, make_servers
 
 LOCAL = "local"
 
@@ -133,17 +134,30 @@ def open_players(
         yield Players(learners)
         return
     with ExitStack() as stack:
-        engine: Any = agents.make(_agent(config, stack, note))
-        stack.callback(engine.close)
+        engine: Any = _engine(config, stack, note)
         if not hasattr(engine, "load_adapter"):
             raise UserError(
                 f"policy={config.policy} cannot serve what is trained here: expected local, vllm, "
                 "vllm:BASE@URL or vllm-engine"
             )
+        stack.callback(engine.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapters-")))
         bound = config.canary_bound or None
         yield EnginePlayers(learners, engine, folder, bound=bound)
 
 
-def _agent(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> str:
-    raise NotImplementedError
+def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> Policy:
+    """The engine that ``policy`` names; servers that the run needs are started."""
+    if config.policy == "vllm":
+        from agents.vllm_process import agent_of, start_all, stop_all
+
+        servers = make_servers(config, SERVE_LOGS, note)
+        stack.callback(stop_all, servers)
+        start_all(servers)
+        return agents.make(agent_of(servers))
+    if config.policy == "vllm-engine":
+        base = config.serve.model or base_of(config.model)
+        names = ("max_model_len", "max_loras", "max_lora_rank", "kv_cache_gb", "dtype", "device")
+        options = {name: getattr(config.serve, name) for name in names}
+        return agents.make(f"vllm-engine:{base}", **options)
+    return agents.make(config.policy)

@@ -17,6 +17,7 @@ from mmzero_env.rendering import Renderer
 from mmzero_env.world import players
 from tests.trainers.rollout_players import Player, Streamer
 from trainers import config, stages
+from trainers.players import Players
 from trainers.pools import propose, render_rates
 from trainers.progress import SilentProgress
 from trainers.rollout import RolloutError
@@ -49,7 +50,8 @@ def stage_of(folder: Path, role: Role, policy: Policy, renderer: Renderer) -> st
         iteration=1,
         role=role,
         config=made,
-        policies=cast("Any", dict.fromkeys(("proposer", "coder", "solver"), policy)),
+        learner=cast("Any", policy),
+        players=Players(cast("Any", dict.fromkeys(("proposer", "coder", "solver"), policy))),
         renderer=renderer,
         design=made.design(),
         memory=CaptionMemory(1),

@@ -1,0 +1,158 @@
+"""Engines that sample for roles which are trained elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agents
+from agents.adapters import AdapterSettings, RoleView, with_adapters
+from agents.policy import PolicyError
+from mmzero_env.errors import EngineError, UserError
+from mmzero_env.protocol import ROLES, Request, Response, Role
+from tests.trainers.test_evolve import TINY, rows
+from trainers import config, evolve
+from trainers.players import EnginePlayers, Players, open_players
+from trainers.progress import SilentProgress
+
+NANO = Path(__file__).parents[2] / "agents" / "nano" / "model"
+
+
+class CopyEngine:
+    """Stands in for a serving engine: a second copy of the model that loads adapters from disk.
+
+    It takes requests one at a time, like a server, and can miss updates on purpose.
+    """
+
+    name = "copy"
+    max_open = 64
+
+    def __init__(self, *, deaf_from: int = 10**9) -> None:
+        base = agents.make("nano")
+        self.shared = with_adapters(base, AdapterSettings(4, 8), seed=99)  # type: ignore[arg-type]
+        self.loads: list[tuple[Role, str, str]] = []
+        self.deaf_from = deaf_from
+        self.closed = False
+        self.fail = ""
+
+    def load_adapter(self, role: Role, name: str, path: str) -> None:
+        assert (Path(path) / "adapter_model.safetensors").is_file()
+        self.loads.append((role, name, path))
+        if len(self.loads) <= self.deaf_from:
+            RoleView(self.shared, role).load_adapter(Path(path))
+
+    def score(self, request: Request, completion_ids: Sequence[int]) -> Any:
+        return self.shared.score(request, completion_ids)
+
+    def submit(self, request: Request) -> Future[Response]:
+        future: Future[Response] = Future()
+        if self.fail and request.id.startswith(self.fail):
+            future.set_exception(PolicyError(f"request {request.id}: the server is gone"))
+        else:
+            future.set_result(self.shared.generate([request])[0])
+        return future
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        return [self.submit(request).result() for request in requests]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def engine(monkeypatch) -> CopyEngine:
+    made = CopyEngine()
+    monkeypatch.setitem(agents.registry._REGISTERED, "copy", lambda argument: made)
+    return made
+
+
+def run_config(folder: Path, **overrides: str) -> config.RunConfig:
+    small = {"solver.steps": "1", "coder.steps": "1", "probe.items": "6", "lora_rank": "4"}
+    return config.load("nano-cpu", {**TINY, **small, **overrides, "out": str(folder)})
+
+
+def views() -> dict[Role, RoleView]:
+    shared = with_adapters(agents.make("nano"), AdapterSettings(4, 8), seed=1)  # type: ignore[arg-type]
+    return {role: RoleView(shared, role) for role in ROLES}
+
+
+def test_every_version_has_a_new_name_and_path_and_old_ones_go(tmp_path) -> None:
+    engine = CopyEngine()
+    players = EnginePlayers(views(), engine, tmp_path)
+    assert [role for role, _, _ in engine.loads] == list(ROLES)
+    assert all(players.policies[role] is engine for role in ROLES)
+    reading = players.publish("coder")
+    assert reading.drift < 1e-5
+    names = [name for _, name, _ in engine.loads]
+    paths = [path for _, _, path in engine.loads]
+    assert len(set(names)) == len(set(paths)) == 4
+    # What a server may still have to load again after a restart stays.
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[::2], names[3]])
+
+
+def test_an_engine_that_ignores_an_update_stops_the_run(tmp_path) -> None:
+    learners = views()
+    players = EnginePlayers(learners, CopyEngine(deaf_from=3), tmp_path)
+    for name, weight in learners["solver"].model.named_parameters():
+        if "lora_B.solver" in name:
+            weight.data += 0.05
+    with pytest.raises(EngineError, match="does not sample from the weights solver-"):
+        players.publish("solver")
+    assert Players(learners).publish("solver") is None
+
+
+def test_an_iteration_is_played_by_an_engine_and_trains_adapters(tmp_path, engine) -> None:
+    made = run_config(tmp_path / "run", policy="copy")
+    evolve.run(made, resume=False, progress=SilentProgress())
+    assert engine.closed
+    logged = rows(tmp_path / "run")
+    assert [row["stage"] for row in logged] == ["proposer", "coder", "solver"]
+    for role in ROLES:
+        folder = tmp_path / "run" / "checkpoints" / "iter-1" / role
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        ]
+    # Three at the start, one after each stage.
+    assert [role for role, _, _ in engine.loads] == [*ROLES, *ROLES]
+    played = agents.make(f"transformers:{NANO}?adapters={tmp_path / 'run/checkpoints/iter-1'}")
+    assert set(played.model.peft_config) == set(ROLES)  # type: ignore[attr-defined]
+
+
+def test_a_run_goes_on_with_the_adapters_of_its_checkpoints(tmp_path, engine) -> None:
+    made = run_config(tmp_path / "run", policy="copy")
+    engine.fail = "i1/solver"
+    with pytest.raises(EngineError, match="the server is gone"):
+        evolve.run(made, resume=False, progress=SilentProgress())
+    done = json.loads((tmp_path / "run/state/progress.json").read_text())["done"]
+    assert done == ["0/probe", "1/proposer", "1/coder"]
+    engine.fail = ""
+    trained = tmp_path / "run/checkpoints/iter-1/coder/adapter_model.safetensors"
+    before, loads = trained.read_bytes(), len(engine.loads)
+    evolve.run(made, resume=True, progress=SilentProgress())
+    assert trained.read_bytes() == before
+    assert [role for role, _, _ in engine.loads[loads:]] == [*ROLES, "solver"]
+    assert [row["stage"] for row in rows(tmp_path / "run")] == ["proposer", "coder", "solver"]
+
+
+def test_adapters_are_trained_and_played_without_an_engine(tmp_path) -> None:
+    made = run_config(tmp_path / "run")
+    evolve.run(made, resume=False, progress=SilentProgress())
+    assert (tmp_path / "run/checkpoints/iter-1/solver/adapter_config.json").is_file()
+    assert not (tmp_path / "run/checkpoints/iter-1/solver/config.json").exists()
+
+
+def test_what_cannot_be_is_said_before_a_run_directory_exists(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"policy=vllm .*--set lora_rank=16"):
+        run_config(tmp_path / "run", policy="vllm", lora_rank="0")
+    with pytest.raises(UserError, match="cannot serve what is trained here"):
+        made = run_config(tmp_path / "run", policy="scripted:oracle")
+        evolve.run(made, resume=False, progress=SilentProgress())
+    assert not (tmp_path / "run").exists()
+    with open_players(run_config(tmp_path), views(), print) as players:
+        assert type(players) is Players
