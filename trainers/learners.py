@@ -60,8 +60,9 @@ def _adapters(config: RunConfig, finished: Mapping[Role, Path]) -> dict[Role, Le
 def _model(spec: str) -> Learner:
     policy = agents.make(spec)
     if not is_learner(policy):
+        why = getattr(policy, "untrainable", "it has no weights here")
         raise UserError(
-            f"model {spec!r} cannot be trained: expected an agent with weights, such as "
-            "nano or transformers:PATH-or-ID. A served model can play: --set policy=…"
+            f"model {spec!r} cannot be trained: {why}. Expected an agent with weights, "
+            "such as nano or transformers:PATH-or-ID."
         )
     return policy
