@@ -267,8 +267,11 @@ def test_settings_that_vllm_would_refuse_are_refused_at_once(wrong, said):
 
 
 def test_options_become_flags():
-    words = flags({"enforce_eager": True, "limit_mm_per_prompt": {"image": 1}, "port": 80})
-    assert words == ["--enforce-eager", "--limit-mm-per-prompt", '{"image": 1}', "--port", "80"]
+    words = flags({"enforce_eager": True, "limit": {"image": 1}, "max_loras": 1, "chunked": False})
+    assert words == [
+        *("--enforce-eager", "--limit", '{"image": 1}', "--max-loras", "1"),
+        "--no-chunked",
+    ]
 
 
 @needs_proc
