@@ -131,7 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = VllmSettings(max_model_len=512, kv_cache_gb=0.5, threads=1)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        with VllmProcess("nano", log_dir=place, settings=settings, note=console.print) as server:
+        with VllmProcess(
+            "nano", log_dir=place, settings=settings, note=Console(stderr=True).print
+        ) as server:
             found = measure(server, place, args.rounds, args.requests)
     table = Table(title="one vLLM engine, nano model: completion tokens a second")
     for name in ("adapters", "median", "smallest", "largest", "of no adapter", "of one"):
