@@ -30,7 +30,10 @@ from mmzero_env.errors import UserError
 HOST = "127.0.0.1"
 _POLL = 0.2  # Seconds between two questions whether the server answers.
 _NOTE_EVERY = 10.0
-_TAIL = 15  # Lines of the log that an error shows.
+_TAIL = 12  # Lines of the log that an error shows,
+_CAUSE = 500  # and characters of what looks like its cause.
+# An exception in a log, but for those that only say that another one came before.
+_ERROR = re.compile(r"\b\w*(?:Error|Exception): (?!.*(?:See root cause|See stack trace)).+")
 
 # Prints which vLLM an interpreter has, without importing it, which would take seconds.
 _PROBE = """
@@ -52,13 +55,22 @@ _MENDS: tuple[tuple[str, str, type[Exception]], ...] = (
         UserError,
     ),
     (
-        r"out of memory|OutOfMemoryError|MemoryError|No available memory for the cache"
-        r"|less than desired GPU memory|larger than the available KV cache"
-        r"|can't allocate memory|cannot allocate memory",
-        "There is not enough memory: lower gpu_memory if something else uses the GPU, raise it "
-        "if nothing does; or lower max_model_len, kv_cache_gb or max_loras, or take a smaller "
-        "model.",
+        r"larger than the available KV cache|No available memory for the cache",
+        "The key-value cache is too small for one prompt: raise kv_cache_gb or gpu_memory, or "
+        "lower max_model_len.",
+        UserError,
+    ),
+    (
+        r"out of memory|OutOfMemoryError|MemoryError|[Cc]an(not|'t) allocate memory"
+        r"|less than (desired|requested) .*memory",
+        "There is not enough memory: lower gpu_memory or kv_cache_gb if something else uses it, "
+        "or lower max_model_len or max_loras, or take a smaller model.",
         PolicyError,
+    ),
+    (
+        r"max_model_len \(\d+\) is greater than the derived",
+        "max_model_len is longer than the model's own context; lower it, or set 0 for the latter.",
+        UserError,
     ),
     (
         r"Repository ?Not ?Found|is not a valid model identifier|is not a local folder"
@@ -272,13 +284,18 @@ class VllmProcess:
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             text = file.read().decode(errors="replace")
-        shown = "\n".join(f"    {line}" for line in text.strip().splitlines()[-_TAIL:])
+        lines = text.strip().splitlines()
+        shown = "\n".join(f"    {line}" for line in lines[-_TAIL:])
         mend, kind = f"The whole log is {self.log}.", PolicyError
         for pattern, advice, error in _MENDS:
             if re.search(pattern, text):
                 mend, kind = advice.format(port=self._port, model=self.name), error
                 break
-        return kind(f"the vLLM server at {self.url} {what}. Its last lines:\n{shown}\n{mend}")
+        causes = [found for line in lines if (found := _ERROR.search(line))]
+        cause = f"\nCause: {causes[-1].group()[:_CAUSE]}" if causes else ""
+        return kind(
+            f"the vLLM server at {self.url} {what}. Its last lines:\n{shown}{cause}\n{mend}"
+        )
 
 
 def start_all(servers: Sequence[VllmProcess]) -> None:

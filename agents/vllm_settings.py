@@ -97,6 +97,10 @@ class VllmSettings:
             options["max_lora_rank"] = self.max_lora_rank
         if cpu:
             options["enforce_eager"] = True
+            # A prompt that is read in pieces rewinds its request's random generator, which
+            # generators on a CPU cannot: vLLM 0.31 ends with "CPU Generator does not use
+            # offset" as soon as the prompts of seeded requests exceed its budget for a step.
+            options["enable_chunked_prefill"] = False
             options["distributed_executor_backend"] = "uni"
         else:
             options["tensor_parallel_size"] = self.tensor_parallel
@@ -125,12 +129,12 @@ def flags(options: dict[str, Any]) -> list[str]:
     """Options of ``EngineArgs`` as command-line flags of the server.
 
     Args:
-        options: By name; a mapping becomes JSON, ``True`` a bare flag.
+        options: By name; a mapping becomes JSON, ``True`` and ``False`` a bare flag.
     """
     words: list[str] = []
     for name, value in options.items():
-        words.append(f"--{name.replace('_', '-')}")
-        if value is not True:
+        words.append(f"--{'no-' if value is False else ''}{name.replace('_', '-')}")
+        if not isinstance(value, bool):
             words.append(json.dumps(value) if isinstance(value, dict) else str(value))
     return words
 

@@ -155,7 +155,9 @@ def test_if_one_of_several_fails_none_stays(model, tmp_path):
     ("said", "kind", "mend"),
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried", PolicyError, "lower gpu_memory"),
-        ("ValueError: No available memory for the cache blocks", PolicyError, "max_model_len"),
+        ("ValueError: 9 GiB is less than requested memory for kv", PolicyError, "kv_cache_gb"),
+        ("ValueError: No available memory for the cache blocks", UserError, "raise kv_cache_gb"),
+        ("max_model_len (9) is greater than the derived", UserError, "model's own context"),
         ("OSError: x/y is not a local folder and is not", UserError, "could not be found"),
         ("OSError: [Errno 98] Address already in use", UserError, "choose another port"),
         ("Segmentation fault", PolicyError, "The whole log is"),
@@ -171,6 +173,15 @@ def test_a_server_that_ends_shows_its_last_lines_and_the_mend(model, tmp_path, s
     assert said in message and "line 39" in message and "line 3\n" not in message
     assert mend in message
     assert not server.running
+
+
+def test_the_cause_is_shown_though_it_stands_far_above_the_end(model, tmp_path):
+    filler = "\n".join(f"line {i}" for i in range(40))
+    wrapper = "RuntimeError: Engine core initialization failed. See root cause above."
+    said = f"(EngineCore) ERROR ValueError: the model is of cheese\n{filler}\n{wrapper}"
+    with pytest.raises(PolicyError) as caught:
+        VllmProcess(model(print=said, end=1), log_dir=tmp_path).start()
+    assert "\nCause: ValueError: the model is of cheese\n" in str(caught.value)
 
 
 def test_only_the_log_of_this_start_explains_this_failure(model, tmp_path):
@@ -267,8 +278,11 @@ def test_settings_that_vllm_would_refuse_are_refused_at_once(wrong, said):
 
 
 def test_options_become_flags():
-    words = flags({"enforce_eager": True, "limit_mm_per_prompt": {"image": 1}, "port": 80})
-    assert words == ["--enforce-eager", "--limit-mm-per-prompt", '{"image": 1}', "--port", "80"]
+    words = flags({"enforce_eager": True, "limit": {"image": 1}, "max_loras": 1, "chunked": False})
+    assert words == [
+        *("--enforce-eager", "--limit", '{"image": 1}', "--max-loras", "1"),
+        "--no-chunked",
+    ]
 
 
 @needs_proc

@@ -7,36 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 
 from agents.transformers import TransformersPolicy, nano
+from benchmarks.vllm_adapters import random_adapter
 from mmzero_env.protocol import Request
-
-LANGUAGE_LAYERS = (
-    r".*language_model\.layers\.\d+\."
-    r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
-)
 
 
 def save_adapter(folder: Path, seed: int, *, size: float = 0.03) -> Path:
-    """Write an adapter of rank 8 whose weights are all random.
-
-    Args:
-        folder: Where to.
-        seed: Of the weights.
-        size: Standard deviation of the second factor, which starts at zero in training.
-    """
-    torch.manual_seed(seed)
-    model = get_peft_model(
-        nano("", dtype="float32").model,
-        LoraConfig(r=8, lora_alpha=16, target_modules=LANGUAGE_LAYERS),
-    )
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=size)
-    model.save_pretrained(folder)
-    return folder
+    """Write a random adapter that changes what the model says."""
+    return random_adapter(folder, seed, size=size)
 
 
 def copied(adapter: Path, folder: Path) -> Path:

@@ -121,6 +121,18 @@ def test_what_cannot_be_sampled_is_refused_with_the_mend(playing):
     )
 
 
+def test_more_prompts_than_fit_into_a_step_are_read_one_after_the_other(playing):
+    # With prompts in pieces a CPU build fails at this: see VllmSettings.engine_options.
+    text = "How many red shapes are there? " * 20
+    requests = [
+        Request(f"many/{i}", "solver", f"{i} {text}", sampling=Sampling(max_tokens=2), seed=i)
+        for i in range(64)
+    ]
+    assert [response.request_id for response in playing.generate(requests)] == [
+        request.id for request in requests
+    ]
+
+
 def test_the_number_of_threads_can_still_be_set(engine):
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
