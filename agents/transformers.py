@@ -18,7 +18,7 @@ from typing import Any
 from agents.policy import PolicyError, check_request
 from agents.registry import missing_extra
 from mmzero_env.errors import UserError
-from mmzero_env.protocol import Completion, Request, Response, Role
+from mmzero_env.protocol import ROLES, Completion, Request, Response, Role
 
 try:
     import torch
@@ -181,7 +181,7 @@ class TransformersPolicy:
             PolicyError: If the model fails, its logits are not finite, or memory
                 runs out.
         """
-        if not hasattr(self.model, "peft_config"):
+        if not self._adapters():
             return self._generate(requests)
         answers: dict[int, Response] = {}
         for role in dict.fromkeys(request.role for request in requests):
@@ -203,11 +203,15 @@ class TransformersPolicy:
         with self._adapter(role):
             return self._generate(requests)
 
+    def _adapters(self) -> set[str]:
+        """Roles with an adapter of their own. A model may have another one, for all."""
+        return set(getattr(self.model, "peft_config", ())) & set(ROLES)
+
     @contextmanager
     def _adapter(self, role: Role) -> Generator[None]:
         """A role's adapter switched on, where the model has adapters."""
-        known = getattr(self.model, "peft_config", None)
-        if known is None:
+        known = self._adapters()
+        if not known:
             yield
         elif role in known:
             self.model.set_adapter(role)

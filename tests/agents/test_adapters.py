@@ -18,7 +18,7 @@ from agents.transformers import TransformersPolicy
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Request, Response, Role, Sampling
 from trainers.grpo import GroupTrainer, GRPOSettings
-from trainers.rollout import Group
+from trainers.groups import Group
 
 GREEDY = Sampling(temperature=0, max_tokens=12)
 IMAGE = np.full((96, 96, 3), 255, np.uint8)
