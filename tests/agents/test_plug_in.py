@@ -56,7 +56,7 @@ def test_the_policies_of_the_guide_can_be_made():
     policy = names["policy"]
     assert isinstance(policy, HttpPolicy) and policy.max_open == 16 and policy.usage.cost == 0
     text = GUIDE.read_text("utf-8")
-    assert set(agents.kinds()) <= set(re.findall(r"^\| `(\w+)", text, re.M))
+    assert set(agents.kinds()) <= set(re.findall(r"^\| `([\w-]+)", text, re.M))
 
 
 def test_an_installed_package_adds_its_kind_by_an_entry_point(tmp_path):
