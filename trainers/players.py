@@ -23,7 +23,7 @@ from mmzero_env.protocol import ROLES, Role
 from trainers.canary import COMPLETION, CanaryReading, Scorer, SyncCanary
 from trainers.config import RunConfig
 from trainers.learner import Learner
-from trainers.serve import SERVE_LOGS, base_of, make_servers
+from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers
 
 LOCAL = "local"
 
@@ -149,11 +149,10 @@ def open_players(
 def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> Policy:
     """The engine that ``policy`` names; servers that the run needs are started."""
     if config.policy == "vllm":
-        from agents.vllm_process import agent_of, start_all, stop_all
+        from agents.vllm_process import agent_of
 
         servers = make_servers(config, SERVE_LOGS, note)
-        stack.callback(stop_all, servers)
-        start_all(servers)
+        stack.enter_context(kept_alive(servers, note))
         return agents.make(agent_of(servers))
     if config.policy == "vllm-engine":
         base = config.serve.model or base_of(config.model)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SERVE_LOGS = Path("runs/serve")
 
+_LOOK_SECONDS = 0.5
 _RESTARTS = 3
 """Times a server that ended by itself is started again before all of them are given up."""
 
@@ -195,26 +198,68 @@ def _watch(servers: Sequence[VllmProcess]) -> NoReturn:
     """Start servers again that end by themselves, until there is no hope."""
     restarts = 0
     while True:
-        for server in servers:
-            if server.running:
-                continue
-            restarts += 1
-            if restarts > _RESTARTS:
-                raise EngineError(
-                    f"the vLLM server at {server.url} ended again after {_RESTARTS} restarts; "
-                    f"its log is {server.log}"
-                )
-            _say(
-                f"the server at {server.url} ended by itself; starting it again "
-                f"({restarts} of {_RESTARTS}; log: {server.log})"
+        restarts = _revive(servers, restarts, _say)
+        time.sleep(_LOOK_SECONDS)
+
+
+def _revive(servers: Sequence[VllmProcess], restarts: int, note: Callable[[str], None]) -> int:
+    """Start every server again that has ended; gives the number of restarts so far."""
+    for server in servers:
+        if server.running:
+            continue
+        restarts += 1
+        if restarts > _RESTARTS:
+            raise EngineError(
+                f"the vLLM server at {server.url} ended again after {_RESTARTS} restarts; "
+                f"its log is {server.log}"
             )
-            try:
-                server.restart()
-            except EngineError as error:
-                _say(str(error))
-            else:
-                _say(f"{server.name} answers at {server.url} again")
-        time.sleep(0.5)
+        note(
+            f"the server at {server.url} ended by itself; starting it again "
+            f"({restarts} of {_RESTARTS}; log: {server.log})"
+        )
+        try:
+            server.restart()
+        except EngineError as error:
+            note(str(error))
+        else:
+            note(f"{server.name} answers at {server.url} again")
+    return restarts
+
+
+@contextmanager
+def kept_alive(servers: Sequence[VllmProcess], note: Callable[[str], None]) -> Generator[None]:
+    """Start servers, start them again when they end by themselves, stop them with the block.
+
+    Requests wait for a server that is down; when it has ended too often it stays down, and
+    they fail when their patience is over.
+
+    Raises:
+        EngineError: If a server does not start at all.
+    """
+    from agents.vllm_process import start_all, stop_all
+
+    over = threading.Event()
+
+    def look() -> None:
+        restarts = 0
+        try:
+            while not over.wait(_LOOK_SECONDS):
+                restarts = _revive(servers, restarts, note)
+        except EngineError as error:
+            note(str(error))
+
+    watcher = threading.Thread(target=look, name="vllm servers", daemon=True)
+    try:
+        start_all(servers)
+        watcher.start()
+        yield
+    finally:
+        over.set()
+        # A restart that is under way ends with the process that it waits for.
+        stop_all(servers)
+        if watcher.ident is not None:
+            watcher.join()
+        stop_all(servers)
 
 
 def _interrupt() -> None:

@@ -1,19 +1,26 @@
-"""A tiny random Qwen3-VL with tokenizer and image processor, as a model folder."""
+"""A tiny random Qwen3-VL as a model folder; clients of vLLM with fake servers behind them."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoTokenizer,
     PreTrainedTokenizerFast,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from agents.vllm import VllmPolicy
+from tests.agents.fake_server import FakeServer
+from tests.agents.vllm_requests import NANO
 
 SPECIAL = (
     "<|endoftext|>",
@@ -141,3 +148,36 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder_copy(model_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_folder, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def nano_tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(NANO)
+
+
+@pytest.fixture
+def vllm_servers(nano_tokenizer: Any) -> Iterator[list[FakeServer]]:
+    fakes = [FakeServer(nano_tokenizer, base="nano", root=str(NANO)) for _ in range(2)]
+    yield fakes
+    for fake in fakes:
+        fake.stop()
+
+
+@pytest.fixture
+def vllm_server(vllm_servers: list[FakeServer]) -> FakeServer:
+    return vllm_servers[0]
+
+
+@pytest.fixture
+def make_vllm(vllm_servers: list[FakeServer]) -> Iterator[Callable[..., VllmPolicy]]:
+    made = []
+
+    def policy(base: str = "nano", count: int = 1, **options: Any) -> VllmPolicy:
+        options = {"backoff": 0.01, "retries": 2, **options}
+        urls = ",".join(fake.url for fake in vllm_servers[:count])
+        made.append(VllmPolicy(f"{base}@{urls}", **options))
+        return made[-1]
+
+    yield policy
+    for one in made:
+        one.close()

@@ -17,8 +17,8 @@ from agents.adapters import AdapterSettings, RoleView, language_layers, with_ada
 from agents.transformers import TransformersPolicy
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Request, Response, Role, Sampling
-from trainers.grpo import GroupTrainer, GRPOSettings
 from trainers.groups import Group
+from trainers.grpo import GroupTrainer, GRPOSettings
 
 GREEDY = Sampling(temperature=0, max_tokens=12)
 IMAGE = np.full((96, 96, 3), 255, np.uint8)

@@ -11,10 +11,8 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from agents.http_faults import context_overflow, scrub, server_error
 from agents.openai import OpenAIPolicy
 from agents.policy import PolicyError, StreamingPolicy
-from agents.rate_limits import allowance, retry_after
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Request, Sampling
 from tests.agents.fake_model import CHAT
@@ -327,97 +325,3 @@ def test_requests_that_cannot_be_sampled(make):
         make().submit(ask(n=0))
     with pytest.raises(UserError, match="top_p"):
         make().submit(ask(sampling=Sampling(top_p=0)))
-
-
-NOW = 1_800_000_000.0
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"Retry-After": "7"}, 7),
-        ({"retry-after-ms": "1500", "Retry-After": "7"}, 1.5),
-        ({"Retry-After": "Fri, 15 Jan 2027 08:00:30 GMT"}, 30),
-        ({"Retry-After": "Thu, 14 Jan 2027 08:00:30 GMT"}, 0),
-        ({"Retry-After": "soon"}, None),
-        ({"Retry-After": "-3"}, 0),
-    ],
-)
-def test_retry_after(headers, seconds):
-    assert retry_after(headers, NOW) == seconds
-
-
-@pytest.mark.parametrize(
-    ("left", "reset", "seconds"),
-    [
-        ("0", "6m0s", 360),
-        ("0", "20ms", 0.02),
-        ("0", "1h2m3.5s", 3723.5),
-        ("0", "7.5", 7.5),
-        ("0", str(NOW + 9), 9),
-        ("0", str(int((NOW + 9) * 1000)), 9),
-        ("0", "2027-01-15T08:00:05Z", 5),
-        ("0", "later", None),
-        ("0", "", None),
-        ("1", "60s", None),
-        ("many", "60s", None),
-    ],
-)
-def test_allowance(left, reset, seconds):
-    headers = {"X-RateLimit-Remaining-Requests": left, "X-RateLimit-Reset-Requests": reset}
-    assert allowance(headers, 1, NOW) == seconds
-
-
-def test_an_allowance_of_tokens_must_cover_a_request():
-    headers = {"x-ratelimit-remaining-tokens": "90", "x-ratelimit-reset-tokens": "3s"}
-    assert allowance(headers, 90, NOW) is None
-    assert allowance(headers, 91, NOW) == 3
-
-
-@pytest.mark.parametrize(
-    ("body", "message", "code", "param"),
-    [
-        (b'{"error": {"message": "no", "code": 400, "param": "n"}}', "no", "400", "n"),
-        (b'{"error": "Unauthorized"}', "Unauthorized", "", ""),
-        (b'{"detail": "Not Found"}', "Not Found", "", ""),
-        (b'{"object": "error", "message": "no", "type": "T"}', "no", "T", ""),
-        (b"<html>oops</html>", "<html>oops</html>", "", ""),
-        (b"", "no explanation", "", ""),
-        (b"\xff\xfe", "\ufffd\ufffd", "", ""),
-    ],
-)
-def test_error_bodies_of_every_form(body, message, code, param):
-    error = server_error(body)
-    assert (error.message, error.code, error.param) == (message, code, param)
-
-
-@pytest.mark.parametrize(
-    ("message", "found"),
-    [
-        (
-            "This model's maximum context length is 512 tokens. However, you requested 0 output "
-            "tokens and your prompt contains at least 513 input tokens",
-            (512, 513),
-        ),
-        (
-            "This model's maximum context length is 8192 tokens. However, your messages resulted "
-            "in 9000 tokens.",
-            (8192, 9000),
-        ),
-        (
-            "The decoder prompt (length 600) is longer than the maximum model length of 512.",
-            (512, 600),
-        ),
-        ("max_tokens=4000 cannot be greater than max_model_len=512.", (512, 0)),
-        ("request (900 tokens) exceeds the available context size (512 tokens)", (512, 900)),
-        ("Invalid value for 'temperature'", None),
-    ],
-)
-def test_context_lengths_in_error_messages(message, found):
-    assert context_overflow(message) == found
-
-
-def test_keys_are_taken_out_of_texts():
-    text = "Bearer abc.def refused, key secret-1, or sk-proj-****wxyz"
-    assert scrub(text, ("secret-1",)) == "Bearer [key] refused, key [key], or [key]"
