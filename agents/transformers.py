@@ -203,9 +203,10 @@ class TransformersPolicy:
         with self._adapter(role):
             return self._generate(requests)
 
-    def _adapters(self) -> set[str]:
+    def _adapters(self) -> set[Role]:
         """Roles with an adapter of their own. A model may have another one, for all."""
-        return set(getattr(self.model, "peft_config", ())) & set(ROLES)
+        known = getattr(self.model, "peft_config", {})
+        return {role for role in ROLES if role in known}
 
     @contextmanager
     def _adapter(self, role: Role) -> Generator[None]:
