@@ -18,7 +18,8 @@ class Circuit:
     """The state of one server. To be used from one event loop.
 
     Attributes:
-        ups: How often it answered after it had been down; whoever keeps state there compares.
+        epoch: Changes whenever the server may be another one than before: when it answers
+            after it was down, and when a connection breaks.
     """
 
     def __init__(self, owner: str, url: str, hide: Callable[[str], str]) -> None:
@@ -29,7 +30,7 @@ class Circuit:
             url: Of the server.
             hide: Takes keys out of a note.
         """
-        self.ups = 0
+        self.epoch = 0
         self._owner, self._url, self._hide = owner, url, hide
         self._down_since: float | None = None
         self._not_before = 0.0
@@ -61,7 +62,7 @@ class Circuit:
         if self._down_since is None:
             return
         seconds, self._down_since = time.monotonic() - self._down_since, None
-        self.ups += 1
+        self.epoch += 1
         self._answered.set()
         log.info("%s: %s answers again after %.0f s", self._owner, self._url, seconds)
 

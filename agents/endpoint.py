@@ -129,6 +129,8 @@ class Endpoint:
         except Fault as fault:
             if fault.kind == "down":
                 self.circuit.goes_down()
+            if fault.kind == "broken":
+                self.circuit.epoch += 1
             if fault.wait is not None:
                 self.circuit.hold(fault.wait)
             raise

@@ -44,13 +44,13 @@ class EndpointSettings:
             UserError: Naming the option.
         """
         for name in ("timeout", "connect_timeout", "backoff"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} must be positive, came {getattr(self, name)}")
-        if self.retries < 0 or self.patience < 0:
-            raise UserError(
-                f"retries and patience must not be negative, came {self.retries} and "
-                f"{self.patience}"
-            )
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise UserError(f"{name} must be positive, came {value!r}")
+        for name, kinds in (("retries", int), ("patience", int | float)):
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or not value >= 0:
+                raise UserError(f"{name} must not be negative, came {value!r}")
         for name in self.headers:
             if name.lower() in _CREDENTIALS:
                 raise UserError(

@@ -47,7 +47,8 @@ class Fault(Exception):
 
     Attributes:
         kind: ``"down"``: nobody answers; ``"busy"``: the server asks to wait;
-            ``"answer"``: an answer came that cannot be used, or none in time.
+            ``"broken"``: the connection broke before the answer was there; ``"answer"``: an
+            answer came that cannot be used, or none in time.
         reason: What happened.
         mend: What to change if it stays like this, or "".
         wait: Seconds that the server asks to wait, or None.
@@ -55,7 +56,7 @@ class Fault(Exception):
 
     def __init__(
         self,
-        kind: Literal["down", "busy", "answer"],
+        kind: Literal["down", "busy", "broken", "answer"],
         reason: str,
         mend: str = "",
         wait: float | None = None,
@@ -117,7 +118,7 @@ def from_exception(error: Exception, timeout: float, connect_timeout: float) -> 
             f"no answer within {timeout:g} s",
             "Raise the option timeout, or lower max_tokens or max_open.",
         )
-    return Fault("answer", f"the connection broke: {error or type(error).__name__}")
+    return Fault("broken", f"the connection broke: {error or type(error).__name__}")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

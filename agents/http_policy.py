@@ -51,8 +51,8 @@ class HttpPolicy(ABC):
         Raises:
             UserError: If a URL or a number cannot be.
         """
-        if max_open < 1:
-            raise UserError(f"max_open must be at least 1, came {max_open}")
+        if not isinstance(max_open, int) or max_open < 1:
+            raise UserError(f"max_open must be at least 1, came {max_open!r}")
         self.name, self.max_open = name, max_open
         self._urls, self._settings = tuple(urls), settings
         self._tally = Tally(prices)

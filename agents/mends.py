@@ -38,9 +38,9 @@ def mend(
         return _model(model, served)
     if (overflow := context_overflow(error.message)) is not None:
         context, tokens = overflow
-        prompt = f"the prompt has {tokens} tokens" if tokens else "the prompt is long"
+        prompt = f", the prompt has {tokens} tokens" if tokens else ""
         return (
-            f"The context holds {context} tokens, {prompt} and max_tokens is {max_tokens}: lower "
+            f"The context holds {context} tokens{prompt} and max_tokens is {max_tokens}: lower "
             "max_tokens, or serve a model with a longer context (vLLM: --max-model-len)."
         )
     if "max_completion_tokens" in error.message:

@@ -99,7 +99,7 @@ class OpenAIPolicy(HttpPolicy):
                 latter for OpenAI's own endpoint, the former for all others.
             top_k: Whether the server takes the field ``top_k``.
             omit: Fields that the server does not take, of ``n``, ``seed``, ``temperature`` and
-                ``top_p``; a name or several.
+                ``top_p``; several with a comma between.
             extra_body: More fields of every request.
             headers: More headers of every request; no keys.
             prompt_price: Of a million tokens read, for :attr:`usage`.
@@ -108,6 +108,9 @@ class OpenAIPolicy(HttpPolicy):
         Raises:
             UserError: If the argument or an option cannot be.
         """
+        for option, value in (("extra_body", extra_body), ("headers", headers)):
+            if value is not None and not isinstance(value, Mapping):
+                raise UserError(f"{option} must be a mapping, came {value!r}")
         model, url = _parts(argument)
         hosted = url == _HOSTED
         settings = EndpointSettings(
@@ -132,7 +135,7 @@ class OpenAIPolicy(HttpPolicy):
         self._max_tokens = max_tokens_field or fields[hosted]
         if self._max_tokens not in fields:
             raise unknown("max_tokens_field", self._max_tokens, fields)
-        self._omit = {omit} if isinstance(omit, str) else set(omit)
+        self._omit = set(omit.split(",") if isinstance(omit, str) else omit)
         for field in self._omit - set(_OMITTABLE):
             raise unknown("field to omit", field, _OMITTABLE)
         for field in set(extra_body or {}) & (_OURS | set(fields)):

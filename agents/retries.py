@@ -84,7 +84,7 @@ class Budget:
         """The last word on a request that got no answer."""
         times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
         mend = fault.mend
-        if fault.kind == "answer":
+        if fault.kind in ("answer", "broken"):
             what = f"gave no usable answer in {times}"
             mend = mend or "The option retries allows more."
         elif fault.kind == "busy":
@@ -108,7 +108,7 @@ class Budget:
     def _spent(self, state: RetryCallState) -> bool:
         """Whether to give up."""
         fault = _fault(state)
-        if fault.kind == "answer":
+        if fault.kind in ("answer", "broken"):
             self._waiting_since = None
             self._faults += 1
             return self._faults > self._settings.retries

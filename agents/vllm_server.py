@@ -70,7 +70,7 @@ class VllmServer:
         Raises:
             PolicyError: If it does not answer in time, or cannot serve this policy.
         """
-        if self._checked != self.endpoint.circuit.ups:
+        if self._checked != self.endpoint.circuit.epoch:
             await self._ready()
 
     async def ask(
@@ -186,14 +186,20 @@ class VllmServer:
 
     async def _check(self) -> None:
         """One look at a server that is new to us."""
-        served = await self._models()
-        up = self.endpoint.circuit.ups
+        try:
+            served = await self._models()
+        except Refused as refused:
+            if refused.status == 404:
+                text = f"{refused}. See that a vLLM server is at that address."
+                raise PolicyError(text) from None
+            raise await self._explained(refused, self.base, 1) from None
+        epoch = self.endpoint.circuit.epoch
         self.base_name = self._find_base(served)
         vocabulary = await self._vocabulary(served[self.base_name])
         ids = vocabulary.encoder.unexpanded(_PROBE, with_image=False)
         await self._check_tokenizer(ids)
         await self._check_sampler(Prompt(ids), vocabulary)
-        self._checked = up
+        self._checked = epoch
 
     def _find_base(self, served: Mapping[str, str]) -> str:
         if self.base in served:

@@ -105,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "model",
         metavar="MODEL",
-        help="an agent (nano, scripted:oracle, transformers:PATH-or-ID), a model folder, or a "
+        help="an agent (nano, openai:MODEL@URL, transformers:PATH-or-ID, …), a model folder, or a "
         "folder of a run that holds one model a role",
     )
     evaluate.add_argument("--suite", default="probe", help="what to measure (default: probe)")
@@ -304,7 +304,7 @@ def _policies(model: str) -> Mapping[Role, Policy]:
         specs = [f"transformers:{folder}" for folder in folders]
     else:
         specs = [f"transformers:{model}" if path.is_dir() else model] * len(ROLES)
-    if any(not spec.startswith("scripted:") for spec in specs):
+    if any(not spec.startswith(("scripted:", "openai:")) for spec in specs):
         _require("train", f"mmzero eval {model}")
     import agents
 

@@ -119,9 +119,10 @@ def _base(config: RunConfig) -> Learner:
     """The model that a role starts from."""
     policy = agents.make(config.model)
     if not is_learner(policy):
+        why = getattr(policy, "untrainable", "it has no weights here")
         raise UserError(
-            f"model {config.model!r} cannot be trained: expected an agent with weights, such as "
-            "nano or transformers:PATH-or-ID"
+            f"model {config.model!r} cannot be trained: {why}. Expected an agent with weights, "
+            "such as nano or transformers:PATH-or-ID."
         )
     return policy
 

@@ -134,9 +134,17 @@ def test_a_lost_checkpoint_or_damaged_state_is_named(finished, tmp_path):
         run(copy, resume=True)
 
 
-def test_a_model_without_weights_is_refused(tmp_path):
-    with pytest.raises(UserError, match="cannot be trained"):
-        run(tmp_path / "scripted", model="scripted:oracle")
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("scripted:oracle", "it has no weights here. Expected an agent with weights"),
+        ("openai:m@http://127.0.0.1:1", "gives no token ids with log-probabilities.*be evaluated"),
+    ],
+)
+def test_a_model_without_weights_is_refused_before_anything_is_written(tmp_path, model, why):
+    with pytest.raises(UserError, match=f"cannot be trained: .*{why}"):
+        run(tmp_path / "run", model=model)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stage_whose_pool_is_empty_is_skipped_and_said(tmp_path):
