@@ -12,9 +12,11 @@ that takes no time and keeps 500 requests open. The second form compares both mo
 real server.
 
 Where the gain comes from: at a barrier the slots empty until the last straggler of the
-phase is done, and engines of other roles stand still. The first loss is one tail a phase,
-about the same however many episodes are played, so that it matters less the more
-of them share an engine; the second grows with the work.
+phase is done, and engines of other roles stand still. The first loss is a tail a phase, which
+is about the same however many episodes are played, so that it matters less the more of them
+share an engine; the last tail remains when streaming, too. The second loss grows with the
+work. Neither can be had twice: an engine whose slots are full all the time is as fast with
+barriers as without.
 """
 
 from __future__ import annotations
@@ -79,7 +81,12 @@ class Effort:
     overhead: int
 
 
-FULL = Effort(60, 5, ((36, 256), (72, 64), (72, 256), (144, 256), (320, 256)), 1000)
+FULL = Effort(
+    60,
+    5,
+    ((18, 64), (36, 64), (36, 256), (72, 64), (72, 256), (144, 256), (320, 64), (320, 256)),
+    1000,
+)
 QUICK = Effort(150, 2, ((36, 256), (72, 256)), 300)
 
 
@@ -214,7 +221,8 @@ class Overhead:
 
     Attributes:
         requests: How many were answered.
-        open: Requests open at a time, on average.
+        open: Requests open at a time, on average over the start and the end, too.
+        most: Most requests open at a time.
         process: CPU milliseconds of the whole process a request: collector, episodes,
             parsing, and the threads that hand answers over.
         collector: Of them, the collector's thread.
@@ -222,6 +230,7 @@ class Overhead:
 
     requests: int
     open: float
+    most: int
     process: float
     collector: float
 
@@ -243,7 +252,11 @@ def overhead(episodes: int, hold: int = 500) -> Overhead:
     (asked,) = found[0].policies
     each = 1000 / asked.requests
     return Overhead(
-        asked.requests, asked.occupancy.mean, spent * each, found[0].seconds_overhead * each
+        asked.requests,
+        asked.occupancy.mean,
+        asked.occupancy.most,
+        spent * each,
+        found[0].seconds_overhead * each,
     )
 
 
@@ -335,17 +348,26 @@ def against_published(
 def aims(comparisons: Sequence[Comparison], cost: Overhead) -> list[tuple[str, str, str, bool]]:
     """What was wanted, what came, and whether that is enough."""
     rows: list[tuple[str, str, str, bool]] = []
-    for layout in LAYOUTS:
-        means = {(c.episodes, c.slots): c.ratio()[0] for c in comparisons if c.layout == layout}
+    faster = {
+        f"streaming, {layout}": {
+            (each.episodes, each.slots): each.ratio()[0]
+            for each in comparisons
+            if each.layout == layout
+        }
+        for layout in LAYOUTS
+    }
+    published = against_published(comparisons)
+    faster["streaming and sharing three engines"] = {at: it[0] for at, it in published.items()}
+    for what, means in faster.items():
         enough = [f"{n} on {slots}" for (n, slots), mean in means.items() if mean >= FASTER]
         came = f"{min(means.values()):.2f} to {max(means.values()):.2f}; reached for: "
-        came += ", ".join(enough) or "none"
-        rows.append((f"streaming, {layout}", f"≥ {FASTER} times", came, len(enough) == len(means)))
+        came += "all" if len(enough) == len(means) else ", ".join(enough) or "none"
+        rows.append((what, f"≥ {FASTER} times", came, len(enough) == len(means)))
     busy = min(play.busy for each in comparisons for play in each.stream)
     rows.append(("engine busy while streaming", f"≥ {BUSY:.0%}", f"{busy:.1%}", busy >= BUSY))
-    found = f"{cost.process:.2f} ms ({cost.requests} requests, {cost.open:.0f} open on average)"
+    came = f"{cost.process:.2f} ms (up to {cost.most} open, {cost.open:.0f} on average)"
     aim = f"≤ {OVERHEAD_MS} ms CPU a request"
-    rows.append(("our overhead at 500 open", aim, found, cost.process <= OVERHEAD_MS))
+    rows.append(("our cost beside the engine", aim, came, cost.process <= OVERHEAD_MS))
     return rows
 
 
