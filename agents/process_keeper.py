@@ -5,9 +5,9 @@ A keeper, this file run as a script, stands between us and a long-running progra
     python process_keeper.py GRACE_SECONDS COMMAND…
 
 It starts the command in a process group of its own and waits for one of two things. When the
-command ends, it ends what is left of the group and exits with the command's code. When its
-standard input closes, which the operating system does for us even if we are killed, it asks the
-group to end, waits for the grace period, and kills the rest. It touches no other process.
+command ends, it ends what is left of the group and exits with the command's code. When we ask
+it to, or are gone however that came about, it asks the group to end, waits for the grace period,
+and kills the rest. It touches no other process.
 
 The script uses the standard library alone, since any Python may run it.
 """
@@ -80,6 +80,9 @@ class KeptProcess:
         with self._lock:
             if self._keeper.stdin is not None:
                 self._keeper.stdin.close()
+            if self._keeper.poll() is None:
+                # A process that was forked off us may hold the other end of its input open.
+                self._keeper.terminate()
             try:
                 self._keeper.wait(self._grace + 10)
             except subprocess.TimeoutExpired:
@@ -101,7 +104,7 @@ def _main(grace: float, command: Sequence[str]) -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
-    keeper = os.getpid()
+    keeper, starter = os.getpid(), os.getppid()
     try:
         # This process has one thread, so code between fork and exec is safe here. It covers
         # the death of the keeper itself, on Linux.
@@ -116,7 +119,7 @@ def _main(grace: float, command: Sequence[str]) -> int:
         print("failed", error, flush=True)
         return 127
     print("pid", child.pid, flush=True)
-    while not _ended(child) and not stopping.is_set():
+    while not _ended(child) and not stopping.is_set() and os.getppid() == starter:
         readable, _, _ = select.select([sys.stdin], [], [], _POLL)
         if readable and not os.read(sys.stdin.fileno(), 1):
             break
@@ -125,7 +128,7 @@ def _main(grace: float, command: Sequence[str]) -> int:
         deadline = time.monotonic() + grace
         while not _ended(child) and time.monotonic() < deadline:
             time.sleep(_POLL)
-    # The leader is reaped only after this, so the group's id cannot have been given to others.
+    # The leader is reaped only after this, so the group's id belongs to nobody else yet.
     _signal_group(child.pid, signal.SIGKILL)
     code = child.wait()
     return code if code >= 0 else 128 - code
@@ -139,7 +142,9 @@ def _die_with(parent: int) -> None:
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
-    """Whether it has ended; it stays a zombie, which keeps its process id taken."""
+    """Whether it has ended; where that can be seen without reaping, its id stays taken."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return child.poll() is not None
     options = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return os.waitid(os.P_PID, child.pid, options) is not None
 

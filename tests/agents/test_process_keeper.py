@@ -83,6 +83,32 @@ def test_nothing_outlives_a_starter_that_is_killed(tmp_path):
 
 
 @needs_proc
+def test_a_fork_of_the_starter_does_not_keep_the_program_alive(tmp_path):
+    log = tmp_path / "log"
+    starter = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, time\nfrom pathlib import Path\n"
+            "from agents.process_keeper import KeptProcess\n"
+            f"log = Path({str(log)!r})\n"
+            f"kept = KeptProcess([{sys.executable!r}, '-c', {FAMILY!r}], log=log, env=os.environ)\n"
+            "child = os.fork()\n"
+            "if child:\n    log.with_name('fork').write_text(str(child))\n"
+            "time.sleep(300)",
+        ]
+    )
+    pids = family(log)
+    assert until(lambda: (tmp_path / "fork").exists() and (tmp_path / "fork").read_text() != "")
+    starter.kill()
+    starter.wait()
+    try:
+        assert until(lambda: not any(alive(pid) for pid in pids))
+    finally:
+        os.kill(int((tmp_path / "fork").read_text()), signal.SIGKILL)
+
+
+@needs_proc
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
 def test_a_killed_keeper_takes_the_program_along(tmp_path):
     log = tmp_path / "log"
