@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         UserError: If the settings, the model, vLLM or a port cannot be used.
         EngineError: If a server does not start, or ended too often.
     """
-    from agents.vllm_process import Installation, VllmProcess, agent_of, start_all, stop_all
+    from agents.vllm_installation import Installation
+    from agents.vllm_process import VllmProcess, agent_of, start_all, stop_all
     from trainers import cli, config
 
     loaded = config.load(args.preset, cli.parse_settings(args.settings))
