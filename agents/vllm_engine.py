@@ -19,7 +19,7 @@ from typing import Any
 
 from agents.policy import PolicyError, check_request
 from agents.registry import missing_extra
-from agents.vllm_process import Installation
+from agents.vllm_installation import Installation
 from agents.vllm_settings import VllmSettings, find_model
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.protocol import ROLES, Completion, Request, Response, Role

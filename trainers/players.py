@@ -20,7 +20,7 @@ import agents
 from agents.policy import Policy, StreamingPolicy
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Role
-from trainers.canary import COMPLETION, CanaryReading, Scorer, SyncCanary
+from trainers.canary import COMPLETION, CanaryReading, Sampler, SyncCanary
 from trainers.config import RunConfig
 from trainers.learner import Learner
 from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers
@@ -28,7 +28,7 @@ from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers
 LOCAL = "local"
 
 
-class AdapterEngine(StreamingPolicy, Scorer, Protocol):
+class AdapterEngine(StreamingPolicy, Sampler, Protocol):
     """An engine that serves one adapter a role."""
 
     def load_adapter(self, role: Role, name: str, path: str) -> None:

@@ -129,7 +129,8 @@ def make_servers(
     Raises:
         UserError: If the settings, the model, vLLM or a port cannot be used.
     """
-    from agents.vllm_process import Installation, VllmProcess
+    from agents.vllm_installation import Installation
+    from agents.vllm_process import VllmProcess
 
     python = config.serve.python or None
     cpu = Installation.of(python, config.serve.device).cpu

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from agents.policy import PolicyError
+from agents.vllm_installation import Installation
 from agents.vllm_process import (
     HOST,
-    Installation,
     VllmProcess,
     agent_of,
     start_all,
@@ -225,7 +225,7 @@ def test_a_taken_port_is_refused_before_anything_starts(model, tmp_path):
 
 
 def test_an_environment_without_vllm_is_told_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.vllm_process._PROBE", "print('{\"module\": false}')")
+    monkeypatch.setattr("agents.vllm_installation._PROBE", "print('{\"module\": false}')")
     with pytest.raises(UserError, match=r"pip install 'mmzero-env\[vllm\]'"):
         VllmProcess("nano", log_dir=tmp_path)
     with pytest.raises(UserError, match="cannot be run as a Python"):
@@ -234,7 +234,7 @@ def test_an_environment_without_vllm_is_told_how_to_get_it(tmp_path, monkeypatch
 
 def test_the_build_of_vllm_decides_how_its_server_is_started(monkeypatch):
     def found(text: str) -> Installation:
-        monkeypatch.setattr("agents.vllm_process._PROBE", f"print('{text}')")
+        monkeypatch.setattr("agents.vllm_installation._PROBE", f"print('{text}')")
         return Installation.of()
 
     gpu = found('{"module": true, "vllm": "0.31.0"}')

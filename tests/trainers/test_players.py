@@ -87,7 +87,7 @@ def test_every_version_has_a_new_name_and_path_and_old_ones_go(tmp_path) -> None
     assert [role for role, _, _ in engine.loads] == list(ROLES)
     assert all(players.policies[role] is engine for role in ROLES)
     reading = players.publish("coder")
-    assert reading.drift < 1e-5
+    assert reading.drift < 1e-4
     names = [name for _, name, _ in engine.loads]
     paths = [path for _, _, path in engine.loads]
     assert len(set(names)) == len(set(paths)) == 4
