@@ -5,7 +5,7 @@
 The source is version 2.55b of Droid Sans Fallback (Debian's fonts-droid-fallback, Apache-2.0);
 fontTools does the work. Kept are the characters that people write most: see :func:`wanted`.
 Hinting and OpenType layout go, because the drawing backends use neither for these scripts.
-One glyph is added, a full square at :data:`mmzero_env.rendering.font.PROBE`, by which a
+One glyph is added, a full square at :data:`mmzero_env.rendering.font_files.PROBE`, by which a
 backend can tell that its text really comes from the bundled fonts.
 """
 
@@ -17,7 +17,7 @@ from fontTools import subset
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from fontTools.ttLib import TTFont
 
-from mmzero_env.rendering.font import PROBE
+from mmzero_env.rendering.font_files import PROBE
 
 # Blocks of The Unicode Standard, chapter 18: CJK symbols and punctuation to Katakana
 # extensions, enclosed and square forms, vertical forms, full- and halfwidth forms.

@@ -11,22 +11,26 @@ raster images.
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import metadata
+from types import ModuleType
+from typing import Any
 
 import cairocffi
-from cairosvg import css, parser, surface
+from cairosvg import css, helpers, parser, path, surface, text, url
 from cssselect2 import ElementWrapper
 from lxml import etree
 
 from mmzero_env.protocol import Image
-from mmzero_env.rendering.font import font_face, runs
+from mmzero_env.rendering.cairo_context import Context, FlatContext
 from mmzero_env.rendering.frame import PAGE, Frame, fit, ink_box, rgb_of
 from mmzero_env.rendering.guard import Vetted
+from mmzero_env.rendering.references import SVG
 
-_STYLES = [(bold, oblique) for bold in (False, True) for oblique in (False, True)]
+_NO_STROKE = (None, "", "none", "transparent")
 
 
 class CairoSvg:
@@ -44,7 +48,7 @@ class CairoSvg:
             Exception: CairoSVG cannot draw the document.
         """
         width, height = document.width, document.height
-        with _pinned_fonts():
+        with _our_cairosvg():
             if width is None or height is None:
                 box = _ink_box(document)
                 document.root.set("viewBox", " ".join(f"{value:.6g}" for value in box))
@@ -57,103 +61,37 @@ class CairoSvg:
         return rgb_of(drawn.get_data(), drawn.get_stride(), size)
 
 
-class _Context(cairocffi.Context):
-    """A cairo context that knows the bundled fonts and no hinting."""
-
-    def select_font_face(
-        self,
-        family: str = "",
-        slant: int = cairocffi.FONT_SLANT_NORMAL,
-        weight: int = cairocffi.FONT_WEIGHT_NORMAL,
-    ) -> None:
-        self.set_font_face(
-            font_face(weight == cairocffi.FONT_WEIGHT_BOLD, slant != cairocffi.FONT_SLANT_NORMAL)
-        )
-
-    def show_text(self, text: str) -> None:
-        for piece in self._pieces(text):
-            super().show_text(piece)
-
-    def text_path(self, text: str) -> None:
-        for piece in self._pieces(text):
-            super().text_path(piece)
-
-    def text_extents(self, text: str) -> tuple[float, float, float, float, float, float]:
-        parts = [super(_Context, self).text_extents(piece) for piece in self._pieces(text)]
-        if len(parts) == 1:
-            return parts[0]
-        along, boxes = 0.0, []
-        for x, y, width, height, advance, _ in parts:
-            if width and height:
-                boxes.append((along + x, y, along + x + width, y + height))
-            along += advance
-        if not boxes:
-            return 0.0, 0.0, 0.0, 0.0, along, 0.0
-        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
-        left, top = min(lefts), min(tops)
-        return left, top, max(rights) - left, max(bottoms) - top, along, 0.0
-
-    def _pieces(self, text: str) -> Iterator[str]:
-        """The text in pieces of one font each, that font set while a piece is out."""
-        pieces = [] if not text or text.isascii() else runs(text)
-        if not any(cjk for _, cjk in pieces):
-            yield text
-            return
-        face = self.get_font_face()
-        bold, oblique = next(
-            style for style in _STYLES if font_face(*style)._pointer == face._pointer
-        )
-        try:
-            for piece, cjk in pieces:
-                self.set_font_face(font_face(bold, oblique, cjk))
-                yield piece
-        finally:
-            self.set_font_face(face)
-
-    def set_font_options(self, font_options: cairocffi.FontOptions) -> None:
-        # Hinted metrics would round every advance to whole pixels of the final size.
-        font_options.set_hint_metrics(cairocffi.HINT_METRICS_OFF)
-        font_options.set_hint_style(cairocffi.HINT_STYLE_NONE)
-        super().set_font_options(font_options)
-
-    def set_tolerance(self, tolerance: float) -> None:
-        # CairoSVG asks for 1e-5 pixels around arcs, far below cairo's own 0.1; that only
-        # multiplies segments, since a thousandth of a pixel cannot be seen.
-        super().set_tolerance(max(tolerance, 0.001))
-
-
-class _FlatContext(_Context):
-    """Draws layers of opacity, masks and filters straight onto the plane.
-
-    A layer over an endless plane has no size, so cairo would lose what is in it; for
-    measuring, the shapes alone are enough.
-    """
-
-    def push_group(self) -> None: ...
-
-    def pop_group_to_source(self) -> None: ...
-
-    def paint_with_alpha(self, alpha: float) -> None: ...
-
-    def mask_surface(
-        self, surface: cairocffi.Surface, surface_x: float = 0, surface_y: float = 0
-    ) -> None: ...
-
-
 class _Pinned(surface.Surface):
     """Mixin: a CairoSVG surface whose context is ours."""
 
     device_units_per_user_units = 1
-    context: cairocffi.Context
-    context_class = _Context
+    context: Context
+    context_class = Context
+
+    def __init__(self, *arguments, **options) -> None:
+        try:
+            super().__init__(*arguments, **options)
+        except Exception:
+            # What went wrong first is told by the context, if it is there.
+            context = vars(self).get("context")
+            if isinstance(context, Context):
+                context.check()
+            raise
+        self.context.check()
 
     def set_context_size(self, width, height, viewbox, tree) -> None:
         # The first call comes from the constructor, right after it made its context.
-        if not isinstance(self.context, _Context):
+        if not isinstance(self.context, Context):
             self.context = self.context_class(self.cairo)
-            self.context.set_font_options(cairocffi.FontOptions())
             self._place()
         super().set_context_size(width, height, viewbox, tree)
+
+    def draw(self, node: parser.Node) -> None:
+        context, before = self.context, self.context.outlines
+        # CairoSVG outlines every letter, for a stroke that is most often invisible.
+        context.outlines = not self.stroke_and_fill or node.get("stroke") not in _NO_STROKE
+        super().draw(node)
+        context.outlines = before
 
     def _place(self) -> None:
         """Hook: prepare the fresh context."""
@@ -190,11 +128,21 @@ class _Recorder(_Pinned, surface.PNGSurface):
     """Draws on an endless plane to learn how far the drawing reaches."""
 
     cairo: cairocffi.RecordingSurface
-    context_class = _FlatContext
+    context_class = FlatContext
 
     def _create_surface(self, width, height):
         plane = cairocffi.RecordingSurface(cairocffi.CONTENT_COLOR_ALPHA, None)
         return plane, width, height
+
+
+class _NoRules:
+    """Stands in for the matcher of an empty style sheet."""
+
+    def match(self, element: ElementWrapper) -> tuple[()]:
+        return ()
+
+
+_NO_RULES = _NoRules()
 
 
 class _Tree(parser.Tree):
@@ -204,7 +152,9 @@ class _Tree(parser.Tree):
         self.url = None
         self.xml_tree = root
         self.url_fetcher = _fetch_nothing
-        style = css.parse_stylesheets(self, None)
+        # Matching every element against no rules takes as long as reading its attributes.
+        has_rules = next(root.iter(f"{SVG}style"), None) is not None
+        style = css.parse_stylesheets(self, None) if has_rules else (_NO_RULES, _NO_RULES)
         wrapped = ElementWrapper.from_xml_root(root)
         parser.Node.__init__(self, wrapped, style, _fetch_nothing)
         self.root = True
@@ -228,21 +178,44 @@ def versions() -> dict[str, str]:
     return {"cairosvg": metadata.version("cairosvg"), "cairo": cairocffi.cairo_version_string()}
 
 
+def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A pure function of a text that remembers its values for short texts."""
+    remembered = functools.lru_cache(maxsize=4096)(function)
+
+    def call(value: str | None, *more: Any) -> Any:
+        # Path data would fill the memory, and does not come twice.
+        if more or (value is not None and len(value) > 64):
+            return function(value, *more)
+        return remembered(value)
+
+    return call
+
+
+_NORMALIZE = _remembering(helpers.normalize)
+_PARSE_URL = _remembering(url.parse_url)
+# What CairoSVG finds in its modules while we draw. The class of surface is for patterns and
+# masks: text inside them would otherwise get a system font. The functions are called some
+# hundred times a picture with the same few texts.
+_OURS: list[tuple[ModuleType, str, Any]] = [
+    (surface, "SVGSurface", _Vector),
+    *((module, "normalize", _NORMALIZE) for module in (helpers, surface, text)),
+    *((module, "parse_url", _PARSE_URL) for module in (helpers, path, surface, text)),
+]
 _lock = threading.Lock()
 
 
 @contextmanager
-def _pinned_fonts() -> Generator[None]:
-    """Make CairoSVG use our surface for patterns and masks while we draw.
+def _our_cairosvg() -> Generator[None]:
+    """Put ours into CairoSVG's modules while we draw, and theirs back afterwards.
 
-    It looks that class up in its module at every use, so the text inside patterns would
-    otherwise get a system font. The module is put back afterwards: somebody else in the
-    process may draw with CairoSVG too.
+    Somebody else in the process may draw with CairoSVG too.
     """
     with _lock:
-        original = surface.SVGSurface
-        vars(surface)["SVGSurface"] = _Vector
+        theirs = [(module, name, getattr(module, name)) for module, name, _ in _OURS]
         try:
+            for module, name, value in _OURS:
+                setattr(module, name, value)
             yield
         finally:
-            vars(surface)["SVGSurface"] = original
+            for module, name, value in theirs:
+                setattr(module, name, value)

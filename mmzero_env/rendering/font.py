@@ -5,29 +5,19 @@ Fonts change pixels. Asking for a family by name would give whatever the machine
 Sans, and in a part of Droid Sans Fallback where DejaVu Sans lacks Chinese, Japanese and
 Korean characters: bold and italic are synthesised, hinting is off, and neither
 fontconfig nor a system font is ever asked. Backends that must ask fontconfig get
-:data:`FONTS_CONFIG`, which knows the same two fonts.
+:data:`.font_files.FONTS_CONFIG`, which knows the same two fonts.
 """
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import cairocffi
 import cffi
 
 from mmzero_env.errors import EngineError
-
-_FOLDER = Path(__file__).parent / "fonts"
-FONT_FILE = _FOLDER / "DejaVuSans.ttf"
-CJK_FILE = _FOLDER / "DroidSansFallback-subset.ttf"
-FONTS_CONFIG = _FOLDER / "fonts.conf"
-"""A configuration of fontconfig with the bundled fonts and no others."""
-
-PROBE = "\uf8fe"
-"""A private-use character that the bundled CJK font shows as a full square, and no
-system font does: drawn, it tells which fonts are in use."""
+from mmzero_env.rendering.font_files import CJK_FILE, FONT_FILE
 
 # FT_LOAD_NO_HINTING of freetype.h and CAIRO_FT_SYNTHESIZE_* of cairo-ft.h.
 _LOAD_NO_HINTING = 1 << 1
@@ -64,11 +54,15 @@ def open_library(ffi: cffi.FFI, linux: str, macos: str) -> Any:
     return cairocffi.dlopen(ffi, (), (linux, *(folder + macos for folder in folders)))
 
 
-@functools.cache
+_faces: dict[tuple[bool, bool, bool], cairocffi.FontFace] = {}
+
+
 def font_face(bold: bool, oblique: bool, cjk: bool = False) -> cairocffi.FontFace:
     """A bundled font in one of its four styles.
 
-    FreeType objects live as long as the process: cairo caches glyphs behind them.
+    FreeType objects live as long as the process: cairo caches glyphs behind them. A face
+    of cairo's, once something went wrong with it (a letter as large as a house), fails for
+    ever, so it is made anew then.
 
     Args:
         bold: Embolden the outlines.
@@ -78,12 +72,21 @@ def font_face(bold: bool, oblique: bool, cjk: bool = False) -> cairocffi.FontFac
     Raises:
         EngineError: FreeType is missing, or the font file cannot be read.
     """
+    style = (bold, oblique, cjk)
+    face = _faces.get(style)
+    if face is None or cairocffi.cairo.cairo_font_face_status(face._pointer):
+        face = _faces[style] = _make_face(*style)
+    return face
+
+
+def _make_face(bold: bool, oblique: bool, cjk: bool) -> cairocffi.FontFace:
     _, cairo, _ = _libraries()
-    # Every style has a face of its own: cairo keeps what it synthesises with the face.
-    pointer = cairo.cairo_ft_font_face_create_for_ft_face(_open_face(cjk), _LOAD_NO_HINTING)
-    style = (_SYNTHESIZE_BOLD if bold else 0) | (_SYNTHESIZE_OBLIQUE if oblique else 0)
-    if style:
-        cairo.cairo_ft_font_face_set_synthesize(pointer, style)
+    # Every style has a FreeType face of its own: cairo keeps what it synthesises with it.
+    source = _open_face(cjk, (bold, oblique))
+    pointer = cairo.cairo_ft_font_face_create_for_ft_face(source, _LOAD_NO_HINTING)
+    flags = (_SYNTHESIZE_BOLD if bold else 0) | (_SYNTHESIZE_OBLIQUE if oblique else 0)
+    if flags:
+        cairo.cairo_ft_font_face_set_synthesize(pointer, flags)
     return cairocffi.FontFace._from_pointer(
         cairocffi.ffi.cast("cairo_font_face_t *", pointer), incref=False
     )
@@ -115,20 +118,15 @@ def _needs_cjk(letter: str) -> bool:
     if letter < "\u2e80":
         return False
     freetype, _, _ = _libraries()
-    plain, cjk = _coverage()
     return bool(
-        not freetype.FT_Get_Char_Index(plain, ord(letter))
-        and freetype.FT_Get_Char_Index(cjk, ord(letter))
+        not freetype.FT_Get_Char_Index(_open_face(False), ord(letter))
+        and freetype.FT_Get_Char_Index(_open_face(True), ord(letter))
     )
 
 
 @functools.cache
-def _coverage() -> tuple:
-    """Faces of the two fonts that only say which characters they have."""
-    return _open_face(False), _open_face(True)
-
-
-def _open_face(cjk: bool) -> Any:
+def _open_face(cjk: bool, use: Any = None) -> Any:
+    """The FreeType face of a font; one for each use."""
     freetype, _, library = _libraries()
     file = CJK_FILE if cjk else FONT_FILE
     face = _ffi.new("FT_Face *")

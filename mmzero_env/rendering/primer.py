@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mmzero_env.errors import EngineError
 from mmzero_env.protocol import Failure, Image
-from mmzero_env.rendering.font import PROBE
+from mmzero_env.rendering.font_files import PROBE
 from mmzero_env.rendering.guard import Vetted, vet
 
 # A full square where the bundled fonts are in use, a small box with digits where not.

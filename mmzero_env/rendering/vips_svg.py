@@ -15,6 +15,7 @@ Not drawn by this backend: text on a path; conic gradients; raster images.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Generator
@@ -27,7 +28,7 @@ from lxml import etree
 
 from mmzero_env.errors import EngineError
 from mmzero_env.protocol import Image
-from mmzero_env.rendering.font import FONTS_CONFIG
+from mmzero_env.rendering.font_files import FONTS_CONFIG
 from mmzero_env.rendering.frame import UndrawableError, fit, ink_box
 from mmzero_env.rendering.guard import Vetted
 from mmzero_env.rendering.librsvg_dialect import set_initial_values
@@ -79,9 +80,7 @@ class LibrsvgVips:
             width, height = box[2], box[3]
         frame = fit(width, height, size)
         _set_size(root, width, height, frame.across, frame.down)
-        drawn = _load(document.to_bytes(), _SCALE)
-        with _errors():
-            pixels = drawn.numpy()
+        pixels = _paint(document.to_bytes())
         if pixels.shape != (frame.down, frame.across, 4):
             raise EngineError(f"libvips drew {pixels.shape}, expected {frame}")
         image = np.full((size, size, 3), 255, dtype=np.uint8)
@@ -161,6 +160,15 @@ def _load(data: bytes, scale: float) -> Any:
         return _pyvips().Image.svgload_buffer(data, dpi=_DPI, scale=scale)
 
 
+def _paint(data: bytes) -> np.ndarray:
+    """The picture as uint8 (height, width, 4): red, green, blue, opacity."""
+    drawn = _load(data, _SCALE)
+    with _errors():
+        # In this very thread, for which Pango has its fonts ready.
+        region = _pyvips().Region.new(drawn).fetch(0, 0, drawn.width, drawn.height)
+    return np.frombuffer(region, dtype=np.uint8).reshape(drawn.height, drawn.width, drawn.bands)
+
+
 def _set_size(root: etree._Element, width: float, height: float, across: int, down: int) -> None:
     """Make the document as large as its frame, in place."""
     box = root.get("viewBox")
@@ -196,7 +204,8 @@ def _ink_box(document: Vetted) -> tuple[float, float, float, float]:
         right, bottom = (far - reach for far in _extent(document, speck, -reach))
         left, top = (reach - far for far in _extent(document, speck, reach))
         largest = max(abs(value) for value in (left, top, right, bottom))
-        reach = 2 * max(largest, 1.0)
+        # A power of two, which cairo's fixed-point numbers hold exactly.
+        reach = 2.0 ** math.ceil(math.log2(2 * max(largest, 1.0)))
     root.remove(speck)
     return ink_box(left, top, right, bottom)
 
