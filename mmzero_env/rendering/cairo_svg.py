@@ -12,6 +12,7 @@ raster images.
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from lxml import etree
 
 from mmzero_env.protocol import Image
 from mmzero_env.rendering.cairo_context import Context, FlatContext
+from mmzero_env.rendering.font import font_face
 from mmzero_env.rendering.frame import PAGE, Frame, fit, ink_box, rgb_of
 from mmzero_env.rendering.guard import Vetted
 from mmzero_env.rendering.references import SVG
@@ -35,6 +37,15 @@ _NO_STROKE = (None, "", "none", "transparent")
 
 class CairoSvg:
     """Draws with CairoSVG; see :class:`mmzero_env.rendering.backends.Backend`."""
+
+    def __init__(self) -> None:
+        """Open every font, while files can be opened for sure.
+
+        Raises:
+            EngineError: FreeType is missing, or a font file cannot be read.
+        """
+        for bold, oblique, cjk in itertools.product((False, True), repeat=3):
+            font_face(bold, oblique, cjk)
 
     def draw(self, document: Vetted, size: int) -> Image:
         """Draw one document as uint8 (size, size, 3) on white, centred, to scale.
