@@ -105,7 +105,7 @@ def write(folder: Path, limit: int | None = None) -> Path:
         sources = corpus.read(kind, limit)
         drawings = draw(first, list(sources.values()))
         shown = [
-            Row(file, source[:2000], (show(first, drawing),))
+            Row(file, source, (show(first, drawing),))
             for (file, source), drawing in zip(sources.items(), drawings, strict=True)
         ]
         odd.append((kind, shown))

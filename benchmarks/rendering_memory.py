@@ -1,6 +1,6 @@
-"""Most memory that a render worker ever holds, over the hostile files.
+"""Most memory that a render worker ever holds, over one part of the corpus.
 
-    python -m benchmarks.rendering_memory cairosvg [LIMIT]
+    python -m benchmarks.rendering_memory cairosvg hostile [LIMIT]
 
 A program of its own: the peak that the system keeps of ended child processes never goes
 down again, and on Linux it starts from what the parent held.
@@ -27,7 +27,7 @@ SIZE = 448
 
 @dataclass(frozen=True)
 class MemoryFigures:
-    """What one pass over the hostile files led to.
+    """What one pass over the files led to.
 
     Attributes:
         peak_mib: Largest resident memory of any worker, in MiB.
@@ -38,17 +38,18 @@ class MemoryFigures:
     outcomes: dict[str, int]
 
 
-def measure_memory(backend: str, limit: int | None = None) -> MemoryFigures:
-    """Draw the hostile files in a fresh program and read its workers' peak.
+def measure_memory(backend: str, limit: int | None = None, kind: str = "hostile") -> MemoryFigures:
+    """Draw files in a fresh program and read its workers' peak.
 
     Args:
         backend: Name of the backend.
         limit: Only so many files; all when None.
+        kind: Part of the corpus.
 
     Raises:
         RuntimeError: The program failed; the message holds what it wrote.
     """
-    command = [sys.executable, "-m", "benchmarks.rendering_memory", backend]
+    command = [sys.executable, "-m", "benchmarks.rendering_memory", backend, kind]
     command += [] if limit is None else [str(limit)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -58,9 +59,9 @@ def measure_memory(backend: str, limit: int | None = None) -> MemoryFigures:
 
 def main() -> None:
     """Draw, read the peaks, print JSON."""
-    backend = sys.argv[1]
-    limit = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    jobs = [RenderJob(name, code) for name, code in corpus.read("hostile", limit).items()]
+    backend, kind = sys.argv[1:3]
+    limit = int(sys.argv[3]) if len(sys.argv) > 3 else None
+    jobs = [RenderJob(name, code) for name, code in corpus.read(kind, limit).items()]
     with Renderer(size=SIZE, workers=1, backend=backend) as renderer:
         drawings = renderer.render(jobs)
         # A worker that a sandbox holds may end without its parent hearing of its peak,
