@@ -11,29 +11,22 @@ raster images.
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 
 import cairocffi
-import numpy as np
 from cairosvg import css, parser, surface
 from cssselect2 import ElementWrapper
 from lxml import etree
 
 from mmzero_env.protocol import Image
-from mmzero_env.rendering.font import font_face
+from mmzero_env.rendering.font import font_face, runs
+from mmzero_env.rendering.frame import PAGE, Frame, fit, ink_box, rgb_of
 from mmzero_env.rendering.guard import Vetted
 
-# CairoSVG takes lengths of the root relative to nothing when a size is missing; this
-# only has to be a plausible page for percentages (the default size of a replaced
-# element in CSS 2.1, section 10.3.2).
-_PAGE = (300.0, 150.0)
-
-
-class UndrawableError(ValueError):
-    """The document shows nothing that could be scaled to a picture."""
+_STYLES = [(bold, oblique) for bold in (False, True) for oblique in (False, True)]
 
 
 class CairoSvg:
@@ -56,27 +49,16 @@ class CairoSvg:
                 box = _ink_box(document)
                 document.root.set("viewBox", " ".join(f"{value:.6g}" for value in box))
                 width, height = box[2], box[3]
-            scale = size / max(width, height)
-            # Whole pixels, so that the edges of the picture stay sharp.
-            across = min(size, max(1, round(width * scale)))
-            down = min(size, max(1, round(height * scale)))
             tree = _Tree(root=document.root)
             # A style sheet may have set other sizes; the guard's are the ones.
             tree["width"], tree["height"] = str(width), str(height)
-            drawn = _Canvas(tree, size, across, down)
-        drawn.cairo.flush()
-        pixels = np.frombuffer(drawn.cairo.get_data(), dtype=np.uint8)
-        pixels = pixels.reshape(size, drawn.cairo.get_stride() // 4, 4)[:, :size]
-        # cairo's ARGB32 is a native 32-bit word: bytes B, G, R, A on little-endian machines.
-        channels = (2, 1, 0) if sys.byteorder == "little" else (1, 2, 3)
-        image = np.empty((size, size, 3), dtype=np.uint8)
-        for position, channel in enumerate(channels):
-            image[..., position] = pixels[..., channel]
-        return image
+            drawn = _Canvas(tree, size, fit(width, height, size)).cairo
+        drawn.flush()
+        return rgb_of(drawn.get_data(), drawn.get_stride(), size)
 
 
 class _Context(cairocffi.Context):
-    """A cairo context that knows one font and no hinting."""
+    """A cairo context that knows the bundled fonts and no hinting."""
 
     def select_font_face(
         self,
@@ -87,6 +69,46 @@ class _Context(cairocffi.Context):
         self.set_font_face(
             font_face(weight == cairocffi.FONT_WEIGHT_BOLD, slant != cairocffi.FONT_SLANT_NORMAL)
         )
+
+    def show_text(self, text: str) -> None:
+        for piece in self._pieces(text):
+            super().show_text(piece)
+
+    def text_path(self, text: str) -> None:
+        for piece in self._pieces(text):
+            super().text_path(piece)
+
+    def text_extents(self, text: str) -> tuple[float, float, float, float, float, float]:
+        parts = [super(_Context, self).text_extents(piece) for piece in self._pieces(text)]
+        if len(parts) == 1:
+            return parts[0]
+        along, boxes = 0.0, []
+        for x, y, width, height, advance, _ in parts:
+            if width and height:
+                boxes.append((along + x, y, along + x + width, y + height))
+            along += advance
+        if not boxes:
+            return 0.0, 0.0, 0.0, 0.0, along, 0.0
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        left, top = min(lefts), min(tops)
+        return left, top, max(rights) - left, max(bottoms) - top, along, 0.0
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """The text in pieces of one font each, that font set while a piece is out."""
+        pieces = [] if not text or text.isascii() else runs(text)
+        if not any(cjk for _, cjk in pieces):
+            yield text
+            return
+        face = self.get_font_face()
+        bold, oblique = next(
+            style for style in _STYLES if font_face(*style)._pointer == face._pointer
+        )
+        try:
+            for piece, cjk in pieces:
+                self.set_font_face(font_face(bold, oblique, cjk))
+                yield piece
+        finally:
+            self.set_font_face(face)
 
     def set_font_options(self, font_options: cairocffi.FontOptions) -> None:
         # Hinted metrics would round every advance to whole pixels of the final size.
@@ -146,22 +168,21 @@ class _Canvas(_Pinned, surface.PNGSurface):
 
     cairo: cairocffi.ImageSurface
 
-    def __init__(self, tree: parser.Tree, size: int, across: int, down: int) -> None:
-        self._size, self._across, self._down = size, across, down
-        super().__init__(tree, None, 96, output_width=across, output_height=down)
+    def __init__(self, tree: parser.Tree, size: int, frame: Frame) -> None:
+        self._size, self._frame = size, frame
+        super().__init__(tree, None, 96, output_width=frame.across, output_height=frame.down)
 
     def _create_surface(self, width, height):
         image = cairocffi.ImageSurface(cairocffi.FORMAT_ARGB32, self._size, self._size)
-        return image, self._across, self._down
+        return image, self._frame.across, self._frame.down
 
     def _place(self) -> None:
         self.context.set_source_rgb(1, 1, 1)
         self.context.paint()
         # CairoSVG starts from an untouched source.
         self.context.set_source_rgb(0, 0, 0)
-        left, top = (self._size - self._across) // 2, (self._size - self._down) // 2
-        self.context.translate(left, top)
-        self.context.rectangle(0, 0, self._across, self._down)
+        self.context.translate(self._frame.left, self._frame.top)
+        self.context.rectangle(0, 0, self._frame.across, self._frame.down)
         self.context.clip()
 
 
@@ -195,17 +216,16 @@ def _fetch_nothing(url: str, resource_type: str) -> bytes:
 
 
 def _ink_box(document: Vetted) -> tuple[float, float, float, float]:
-    """The rectangle from the origin, or from further left and up, to the last ink."""
     document.root.set("overflow", "visible")
     tree = _Tree(root=document.root)
-    tree["width"], tree["height"] = str(_PAGE[0]), str(_PAGE[1])
-    plane = _Recorder(tree, None, 96).cairo
-    x, y, width, height = plane.ink_extents()
-    left, top = min(0.0, x), min(0.0, y)
-    right, bottom = x + width, y + height
-    if right <= left or bottom <= top:
-        raise UndrawableError("no size is given and nothing is drawn to take it from")
-    return left, top, right - left, bottom - top
+    tree["width"], tree["height"] = str(PAGE[0]), str(PAGE[1])
+    x, y, width, height = _Recorder(tree, None, 96).cairo.ink_extents()
+    return ink_box(x, y, x + width, y + height)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides on the pixels, by name."""
+    return {"cairosvg": metadata.version("cairosvg"), "cairo": cairocffi.cairo_version_string()}
 
 
 _lock = threading.Lock()
