@@ -20,8 +20,9 @@ from PIL import Image as PillowImage
 from rich.progress import track
 
 from benchmarks import corpus
+from benchmarks.rendering_paths import load_backends
 from mmzero_env.protocol import Drawing, Image, RenderJob
-from mmzero_env.rendering import BACKENDS, Renderer
+from mmzero_env.rendering import Renderer
 
 SIZE = 448
 STEP = 16
@@ -60,20 +61,29 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How far two pictures of one file are apart.
+class Apart:
+    """How far two pictures are apart.
 
     Attributes:
-        file: Name of the file.
-        pair: Names of the two backends.
         share: Share of pixels that differ by more than :data:`STEP`.
         mean: Mean absolute difference of all channels, 0 to 255.
     """
 
-    file: str
-    pair: str
     share: float
     mean: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the pictures of one file are apart.
+
+    Attributes:
+        file: Name of the file.
+        pairs: By pair of backends; None where one of them has no picture.
+    """
+
+    file: str
+    pairs: tuple[Apart | None, ...]
 
 
 def write(folder: Path, limit: int | None = None) -> Path:
@@ -87,14 +97,11 @@ def write(folder: Path, limit: int | None = None) -> Path:
         The page.
     """
     codes = corpus.read("valid", limit)
-    drawn: dict[str, list[Drawing]] = {}
-    missing: dict[str, str] = {}
-    for name in track(list(BACKENDS), description="drawing", transient=True):
-        try:
-            drawn[name] = draw(name, list(codes.values()))
-        # A page without a backend that this machine lacks says so and is still a page.
-        except (ImportError, OSError, RuntimeError) as error:
-            missing[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    loaded = load_backends()
+    drawn = {
+        name: draw(name, list(codes.values()))
+        for name in track(loaded.backends, description="drawing", transient=True)
+    }
     rows = [
         Row(file, code, tuple(show(name, drawn[name][place]) for name in drawn))
         for place, (file, code) in enumerate(codes.items())
@@ -116,7 +123,8 @@ def write(folder: Path, limit: int | None = None) -> Path:
         css=Markup(STYLES.read_text(encoding="utf-8")),
         prose=Markup(MarkdownIt().enable("table").render(PROSE.read_text(encoding="utf-8"))),
         backends=list(drawn),
-        missing=missing,
+        loaded=loaded,
+        pairs=list(combinations(drawn, 2)),
         differences=differences(list(codes), drawn),
         rows=rows,
         odd=odd,
@@ -153,17 +161,25 @@ def data_url(image: Image) -> str:
 
 
 def differences(files: Sequence[str], drawn: Mapping[str, Sequence[Drawing]]) -> list[Difference]:
-    """Every pair of backends for every file that both draw, the largest first.
+    """Every pair of backends for every file, the file with the largest mean first.
 
     Args:
         files: Names of the files.
         drawn: Drawings of these files by backend.
     """
     found = []
-    for left, right in combinations(drawn, 2):
-        for file, one, other in zip(files, drawn[left], drawn[right], strict=True):
-            if one.image is not None and other.image is not None:
-                apart = np.abs(one.image.astype(np.int16) - other.image.astype(np.int16))
-                share = float((apart.max(axis=2) > STEP).mean())
-                found.append(Difference(file, f"{left}, {right}", share, float(apart.mean())))
-    return sorted(found, key=lambda each: (-each.mean, each.file, each.pair))
+    for place, file in enumerate(files):
+        images = [drawings[place].image for drawings in drawn.values()]
+        found.append(Difference(file, tuple(_apart(*pair) for pair in combinations(images, 2))))
+
+    def largest(each: Difference) -> float:
+        return max((pair.mean for pair in each.pairs if pair is not None), default=0.0)
+
+    return sorted(found, key=lambda each: (-largest(each), each.file))
+
+
+def _apart(one: Image | None, other: Image | None) -> Apart | None:
+    if one is None or other is None:
+        return None
+    distance = np.abs(one.astype(np.int16) - other.astype(np.int16))
+    return Apart(float((distance.max(axis=2) > STEP).mean()), float(distance.mean()))

@@ -53,20 +53,39 @@ def published(code: str, size: int | None = None) -> Image:
     return np.array(PillowImage.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
 
 
-def load_backends() -> tuple[dict[str, Backend], dict[str, str]]:
-    """Every registered backend, and why the others do not load.
+@dataclass(frozen=True)
+class Loaded:
+    """The registered backends as far as this machine has them.
 
-    Returns:
-        Backend by name, and reason by name.
+    Attributes:
+        backends: Backend by name, each once.
+        aliases: Other names of these backends, with the name in ``backends``.
+        missing: Why a backend does not load, by name.
     """
-    loaded: dict[str, Backend] = {}
+
+    backends: dict[str, Backend]
+    aliases: dict[str, str]
+    missing: dict[str, str]
+
+
+def load_backends() -> Loaded:
+    """Every registered backend; of two names for one thing the later, which is narrower."""
+    names: dict[type, str] = {}
+    found: dict[str, Backend] = {}
     missing: dict[str, str] = {}
     for name, target in BACKENDS.items():
         try:
-            loaded[name] = load_backend(target)
+            found[name] = load_backend(target)
         except (ImportError, OSError, AttributeError, EngineError) as error:
             missing[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-    return loaded, missing
+        else:
+            names[type(found[name])] = name
+    aliases = {name: names[type(backend)] for name, backend in found.items()}
+    return Loaded(
+        {name: backend for name, backend in found.items() if aliases[name] == name},
+        {name: other for name, other in aliases.items() if other != name},
+        missing,
+    )
 
 
 def all_ways(backends: Mapping[str, Backend]) -> dict[str, Way]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import corpus, rendering
-from benchmarks.gallery import differences
+from benchmarks.gallery import Apart, differences
 from benchmarks.rendering_memory import measure_memory
 from benchmarks.rendering_paths import (
     NATIVE,
@@ -26,9 +26,9 @@ def test_the_command_measures_every_path_and_writes_the_same_figures(tmp_path, c
     target = tmp_path / "figures.json"
     rendering.main(["--quick", "--limit", "2", "--json", str(target)])
     figures = json.loads(target.read_text())
-    loaded, missing = load_backends()
-    assert list(figures["paths"]) == [NATIVE, RESIZED, "guard alone", *loaded]
-    assert figures["skipped_backends"] == missing
+    loaded = load_backends()
+    assert list(figures["paths"]) == [NATIVE, RESIZED, "guard alone", *loaded.backends]
+    assert figures["skipped_backends"] == loaded.missing
     assert figures["paths"][NATIVE]["times_native"] == 1
     assert 0 < figures["paths"]["cairosvg"]["guard_share"] < 1
     assert figures["files"] + len(figures["left_out"]) == 2
@@ -44,23 +44,22 @@ def test_the_gallery_holds_an_image_for_every_backend_and_file(tmp_path) -> None
     rendering.main(["--gallery", "--out", str(tmp_path), "--limit", "3"])
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert page.open == []
-    loaded, _ = load_backends()
+    backends = load_backends().backends
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     files = corpus.read("valid", 3)
     assert {image["alt"] for image in images} >= {
-        f"{file} drawn by {name}" for file in files for name in loaded
+        f"{file} drawn by {name}" for file in files for name in backends
     }
     assert all((image["src"] or "").startswith("data:image/png;base64,") for image in images)
     assert not {tag for tag, _ in page.tags} & {"script", "svg", "link", "iframe"}
 
 
 def test_the_gallery_names_a_backend_that_does_not_load(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mmzero_env.rendering.backends.BACKENDS", BACKENDS)
     monkeypatch.setitem(BACKENDS, "absent", "no_such_module:Backend")
     rendering.main(["--gallery", "--out", str(tmp_path), "--limit", "1"])
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "absent is not shown" in text and "no_such_module" in text
-    assert load_backends()[1]["absent"].startswith("ModuleNotFoundError")
+    assert load_backends().missing["absent"].startswith("ModuleNotFoundError")
 
 
 def test_the_published_path_draws_the_claimed_size_or_the_one_asked_for() -> None:
@@ -70,11 +69,11 @@ def test_the_published_path_draws_the_claimed_size_or_the_one_asked_for() -> Non
 
 
 def test_a_file_that_some_path_cannot_draw_is_named() -> None:
-    loaded, _ = load_backends()
-    found = refusals(all_ways(loaded), {"good": RED, "no size": "<svg/>", "broken": "<svg"})
+    backends = load_backends().backends
+    found = refusals(all_ways(backends), {"good": RED, "no size": "<svg/>", "broken": "<svg"})
     assert "good" not in found
     assert NATIVE in found["no size"]
-    assert set(found["broken"]) == {NATIVE, RESIZED, "guard alone", *loaded}
+    assert set(found["broken"]) == {NATIVE, RESIZED, "guard alone", *backends}
 
 
 def test_ratios_are_the_median_over_rounds() -> None:
@@ -97,11 +96,20 @@ def test_differences_are_sorted_and_leave_small_steps_out() -> None:
             "b": [Drawing(white), Drawing(near), Drawing(far), Drawing(None)],
         },
     )
-    assert [(each.file, each.share, each.mean) for each in found] == [
-        ("far", 0.25, 63.75),
-        ("near", 0.0, 10.0),
-        ("same", 0.0, 0.0),
+    shown = [(each.file, each.pairs) for each in found]
+    assert shown == [
+        ("far", (Apart(0.25, 63.75),)),
+        ("near", (Apart(0.0, 10.0),)),
+        ("failed", (None,)),
+        ("same", (Apart(0.0, 0.0),)),
     ]
+
+
+def test_two_names_of_one_backend_are_measured_once(monkeypatch) -> None:
+    monkeypatch.setitem(BACKENDS, "again", BACKENDS["cairosvg"])
+    loaded = load_backends()
+    assert loaded.aliases["cairosvg"] == "again"
+    assert "cairosvg" not in loaded.backends and "again" in loaded.backends
 
 
 def test_a_limit_spreads_over_the_corpus_and_must_be_positive(capsys) -> None:
