@@ -37,7 +37,7 @@ def test_the_command_measures_every_path_and_writes_the_same_figures(tmp_path, c
     assert "machine and versions" in printed and figures["machine"]["numpy"] in printed
     shown = {aim["what"]: aim for aim in figures["aims"]}
     found = figures["paths"]["cairosvg"]["times_native"]
-    assert shown["cairosvg, times the published path"]["found"] == found
+    assert shown["cairosvg, times published, all files"]["found"] == found
 
 
 def test_the_gallery_holds_an_image_for_every_backend_and_file(tmp_path) -> None:
