@@ -133,8 +133,9 @@ def write(folder: Path, limit: int | None = None) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "index.html"
-    # XML 1.0 has no NUL, and HTML readers drop it: hostile sources may hold one.
-    target.write_text(page.replace("\0", "\N{REPLACEMENT CHARACTER}"), encoding="utf-8")
+    # Sources may hold what no page can: NUL, and surrogates without a partner.
+    page = page.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    target.write_text(page, encoding="utf-8", errors="backslashreplace")
     return target
 
 

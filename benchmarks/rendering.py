@@ -313,7 +313,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         effort = QUICK if args.quick else FULL
         if args.limit is not None:
-            effort = dataclasses.replace(effort, files=args.limit, hostile=args.limit)
+            effort = dataclasses.replace(
+                effort,
+                files=args.limit,
+                hostile=args.limit,
+                batch=min(effort.batch, 4 * args.limit),
+            )
         figures = measure(effort)
     except UserError as error:
         parser.exit(2, f"{error}\n")
