@@ -16,7 +16,7 @@ from mmzero_env.rendering.backends import (
     load_backend,
     resolve_backend,
 )
-from mmzero_env.rendering.process import PACKAGE
+from mmzero_env.rendering.spawner import PACKAGE
 from tests.mmzero_env.recorded import SIZE, finished, proposal_text
 
 ABSENT = "librsvg cannot be loaded (no such file)"
