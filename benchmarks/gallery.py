@@ -19,7 +19,7 @@ from markupsafe import Markup
 from PIL import Image as PillowImage
 from rich.progress import track
 
-from benchmarks import corpus
+from benchmarks import svg_corpus
 from benchmarks.rendering_paths import load_backends
 from mmzero_env.protocol import Drawing, Image, RenderJob
 from mmzero_env.rendering import Renderer
@@ -96,7 +96,7 @@ def write(folder: Path, limit: int | None = None) -> Path:
     Returns:
         The page.
     """
-    codes = corpus.read("valid", limit)
+    codes = svg_corpus.read("valid", limit)
     loaded = load_backends()
     drawn = {
         name: draw(name, list(codes.values()))
@@ -109,7 +109,7 @@ def write(folder: Path, limit: int | None = None) -> Path:
     first = next(iter(drawn))
     odd = []
     for kind in ("malformed", "hostile"):
-        sources = corpus.read(kind, limit)
+        sources = svg_corpus.read(kind, limit)
         drawings = draw(first, list(sources.values()))
         shown = [
             Row(file, source, (show(first, drawing),))

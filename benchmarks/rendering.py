@@ -32,7 +32,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from benchmarks import corpus, gallery
+from benchmarks import gallery, svg_corpus
 from benchmarks import rendering_paths as paths
 from benchmarks.facts import machine_facts, print_facts
 from benchmarks.rendering_memory import MemoryFigures, measure_memory
@@ -100,8 +100,8 @@ def measure(effort: Effort) -> Figures:
     """
     loaded = paths.load_backends()
     ways = paths.all_ways(loaded.backends)
-    codes = corpus.read("valid", effort.files)
-    hostile = list(loaded.backends) if corpus.read("hostile") else []
+    codes = svg_corpus.read("valid", effort.files)
+    hostile = list(loaded.backends) if svg_corpus.read("hostile") else []
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import corpus
+from benchmarks import svg_corpus
 from mmzero_env.protocol import RenderJob
 from mmzero_env.rendering import Renderer
 
@@ -61,7 +61,7 @@ def main() -> None:
     """Draw, read the peaks, print JSON."""
     backend, kind = sys.argv[1:3]
     limit = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    jobs = [RenderJob(name, code) for name, code in corpus.read(kind, limit).items()]
+    jobs = [RenderJob(name, code) for name, code in svg_corpus.read(kind, limit).items()]
     with Renderer(size=SIZE, workers=1, backend=backend) as renderer:
         drawings = renderer.render(jobs)
         # A worker that a sandbox holds may end without its parent hearing of its peak,

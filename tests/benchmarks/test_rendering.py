@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import corpus, rendering
+from benchmarks import rendering, svg_corpus
 from benchmarks.gallery import Apart, differences
 from benchmarks.rendering_memory import measure_memory
 from benchmarks.rendering_paths import (
@@ -46,7 +46,7 @@ def test_the_gallery_holds_an_image_for_every_backend_and_file(tmp_path) -> None
     assert page.open == []
     backends = load_backends().backends
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    files = corpus.read("valid", 3)
+    files = svg_corpus.read("valid", 3)
     assert {image["alt"] for image in images} >= {
         f"{file} drawn by {name}" for file in files for name in backends
     }
@@ -113,10 +113,10 @@ def test_two_names_of_one_backend_are_measured_once(monkeypatch) -> None:
 
 
 def test_a_limit_spreads_over_the_corpus_and_must_be_positive(capsys) -> None:
-    names = list(corpus.read("valid"))
+    names = list(svg_corpus.read("valid"))
     assert len(names) >= 48
-    assert list(corpus.read("valid", 2)) == [names[0], names[len(names) // 2]]
-    assert list(corpus.read("valid", 1000)) == names
+    assert list(svg_corpus.read("valid", 2)) == [names[0], names[len(names) // 2]]
+    assert list(svg_corpus.read("valid", 1000)) == names
     with pytest.raises(SystemExit) as stopped:
         rendering.main(["--limit", "0"])
     assert stopped.value.code == 2
@@ -124,7 +124,7 @@ def test_a_limit_spreads_over_the_corpus_and_must_be_positive(capsys) -> None:
 
 
 def test_the_corpus_stays_small() -> None:
-    sizes = [len(code.encode()) for code in corpus.read("valid").values()]
+    sizes = [len(code.encode()) for code in svg_corpus.read("valid").values()]
     assert all(300 <= size <= 12_288 for size in sizes)
     assert sum(sizes) <= 250 * 1024
 
