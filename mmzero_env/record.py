@@ -48,6 +48,7 @@ from mmzero_env.record_schema import (
     VoteRecord,
 )
 from mmzero_env.rendering import Renderer, RenderLimits
+from mmzero_env.rendering.backends import backend_versions, resolve_backend
 from mmzero_env.rewards import DESIGNS, Constants, RewardDesign
 
 __all__ = [
@@ -153,7 +154,7 @@ def episode_to_record(
         "config": _config(config) if config is not None else _apparent_config(outcome),
         "design": None if design is None else _design(design),
         "render": None if renderer is None else _render(renderer),
-        "versions": dict(_versions()),
+        "versions": dict(_versions("cairosvg" if renderer is None else renderer.backend)),
         "topic": outcome.topic,
         "proposal_text": outcome.proposal_text,
         "proposal": cast("ProposalRecord", asdict(outcome.proposal)) if parsed else None,
@@ -285,19 +286,18 @@ def _render(renderer: Renderer) -> RenderRecord:
     limits = asdict(renderer.limits)
     return {
         "size": renderer.size,
-        "backend": renderer.backend,
+        # The name in full: other bindings of one library draw other pixels.
+        "backend": resolve_backend(renderer.backend),
         "limits": {name: value for name, value in limits.items() if value != usual[name]},
     }
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
+def _versions(backend: str) -> dict[str, str]:
     found = {"mmzero-env": __version__, "cairosvg": metadata.version("cairosvg")}
     try:
         # cairocffi loads libcairo when it is imported; other backends do without it.
-        import cairocffi
-
-        found["cairo"] = cairocffi.cairo_version_string()
+        found |= backend_versions(resolve_backend(backend))
     except OSError:
         pass
     return found

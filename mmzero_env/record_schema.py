@@ -59,7 +59,8 @@ class RenderRecord(TypedDict):
 
     Attributes:
         size: Side of the pictures, in pixels.
-        backend: Name of the drawing backend.
+        backend: Name of the drawing backend, as
+            :func:`mmzero_env.rendering.backends.resolve_backend` gives it.
         limits: Limits that differ from the defaults of
             :class:`mmzero_env.rendering.RenderLimits`, by name.
     """

@@ -16,6 +16,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.svg_corpus.build import built
+from mmzero_env.errors import UserError
+
 FOLDER = Path(__file__).parent
 LARGEST = 2**20
 """Bytes that are looked at; four times what the guard lets through."""
@@ -73,6 +76,30 @@ def text_of(data: bytes) -> str:
 def documents(folder: Path) -> Iterator[Path]:
     """The documents of a shipped corpus, sorted: its files, without notes about them."""
     yield from sorted(folder.rglob("*.svg"))
+
+
+def read(kind: str, limit: int | None = None) -> dict[str, str]:
+    """One part of the shipped corpus, built documents included, as text.
+
+    Args:
+        kind: ``"valid"``, ``"malformed"`` or ``"hostile"``.
+        limit: Take only so many, spread evenly over the sorted names; all when None.
+
+    Returns:
+        Source by file name, in the order of names.
+
+    Raises:
+        UserError: The limit is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"the limit must be 1 or more files, got {limit}.")
+    found = {path.name: path.read_bytes() for path in documents(FOLDER / kind)}
+    if kind == "hostile":
+        found |= {f"{name}.svg": data for name, data in built().items()}
+    names = sorted(found)
+    if limit is not None and limit < len(names):
+        names = [names[index * len(names) // limit] for index in range(limit)]
+    return {name: text_of(found[name]) for name in names}
 
 
 def _unpacked(data: bytes) -> bytes:

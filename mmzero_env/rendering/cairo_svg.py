@@ -11,29 +11,28 @@ raster images.
 
 from __future__ import annotations
 
-import sys
+import functools
+import itertools
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib import metadata
+from types import ModuleType
+from typing import Any
 
 import cairocffi
-import numpy as np
-from cairosvg import css, parser, surface
+from cairosvg import css, helpers, parser, path, surface, text, url
 from cssselect2 import ElementWrapper
 from lxml import etree
 
 from mmzero_env.protocol import Image
+from mmzero_env.rendering.cairo_context import Context, FlatContext
 from mmzero_env.rendering.font import font_face
+from mmzero_env.rendering.frame import PAGE, Frame, fit, ink_box, rgb_of
 from mmzero_env.rendering.guard import Vetted
+from mmzero_env.rendering.references import SVG
 
-# CairoSVG takes lengths of the root relative to nothing when a size is missing; this
-# only has to be a plausible page for percentages (the default size of a replaced
-# element in CSS 2.1, section 10.3.2).
-_PAGE = (300.0, 150.0)
-
-
-class UndrawableError(ValueError):
-    """The document shows nothing that could be scaled to a picture."""
+_NO_STROKE = (None, "", "none", "transparent")
 
 
 class CairoSvg:
@@ -41,6 +40,15 @@ class CairoSvg:
 
     fork_safe = True
     reads = ()
+
+    def __init__(self) -> None:
+        """Open every font, while files can be opened for sure.
+
+        Raises:
+            EngineError: FreeType is missing, or a font file cannot be read.
+        """
+        for bold, oblique, cjk in itertools.product((False, True), repeat=3):
+            font_face(bold, oblique, cjk)
 
     def draw(self, document: Vetted, size: int) -> Image:
         """Draw one document as uint8 (size, size, 3) on white, centred, to scale.
@@ -54,87 +62,50 @@ class CairoSvg:
             Exception: CairoSVG cannot draw the document.
         """
         width, height = document.width, document.height
-        with _pinned_fonts():
+        with _our_cairosvg():
             if width is None or height is None:
                 box = _ink_box(document)
                 document.root.set("viewBox", " ".join(f"{value:.6g}" for value in box))
                 width, height = box[2], box[3]
-            scale = size / max(width, height)
-            # Whole pixels, so that the edges of the picture stay sharp.
-            across = min(size, max(1, round(width * scale)))
-            down = min(size, max(1, round(height * scale)))
             tree = _Tree(root=document.root)
             # A style sheet may have set other sizes; the guard's are the ones.
             tree["width"], tree["height"] = str(width), str(height)
-            drawn = _Canvas(tree, size, across, down)
-        drawn.cairo.flush()
-        pixels = np.frombuffer(drawn.cairo.get_data(), dtype=np.uint8)
-        pixels = pixels.reshape(size, drawn.cairo.get_stride() // 4, 4)[:, :size]
-        # cairo's ARGB32 is a native 32-bit word: bytes B, G, R, A on little-endian machines.
-        channels = (2, 1, 0) if sys.byteorder == "little" else (1, 2, 3)
-        image = np.empty((size, size, 3), dtype=np.uint8)
-        for position, channel in enumerate(channels):
-            image[..., position] = pixels[..., channel]
-        return image
-
-
-class _Context(cairocffi.Context):
-    """A cairo context that knows one font and no hinting."""
-
-    def select_font_face(
-        self,
-        family: str = "",
-        slant: int = cairocffi.FONT_SLANT_NORMAL,
-        weight: int = cairocffi.FONT_WEIGHT_NORMAL,
-    ) -> None:
-        self.set_font_face(
-            font_face(weight == cairocffi.FONT_WEIGHT_BOLD, slant != cairocffi.FONT_SLANT_NORMAL)
-        )
-
-    def set_font_options(self, font_options: cairocffi.FontOptions) -> None:
-        # Hinted metrics would round every advance to whole pixels of the final size.
-        font_options.set_hint_metrics(cairocffi.HINT_METRICS_OFF)
-        font_options.set_hint_style(cairocffi.HINT_STYLE_NONE)
-        super().set_font_options(font_options)
-
-    def set_tolerance(self, tolerance: float) -> None:
-        # CairoSVG asks for 1e-5 pixels around arcs, far below cairo's own 0.1; that only
-        # multiplies segments, since a thousandth of a pixel cannot be seen.
-        super().set_tolerance(max(tolerance, 0.001))
-
-
-class _FlatContext(_Context):
-    """Draws layers of opacity, masks and filters straight onto the plane.
-
-    A layer over an endless plane has no size, so cairo would lose what is in it; for
-    measuring, the shapes alone are enough.
-    """
-
-    def push_group(self) -> None: ...
-
-    def pop_group_to_source(self) -> None: ...
-
-    def paint_with_alpha(self, alpha: float) -> None: ...
-
-    def mask_surface(
-        self, surface: cairocffi.Surface, surface_x: float = 0, surface_y: float = 0
-    ) -> None: ...
+            drawn = _Canvas(tree, size, fit(width, height, size)).cairo
+        drawn.flush()
+        return rgb_of(drawn.get_data(), drawn.get_stride(), size)
 
 
 class _Pinned(surface.Surface):
     """Mixin: a CairoSVG surface whose context is ours."""
 
     device_units_per_user_units = 1
-    context: cairocffi.Context
-    context_class = _Context
+    context: Context
+    context_class = Context
+
+    def __init__(self, *arguments, **options) -> None:
+        try:
+            super().__init__(*arguments, **options)
+        except Exception:
+            # What went wrong first is told by the context, if it is there.
+            context = vars(self).get("context")
+            if isinstance(context, Context):
+                context.check()
+            raise
+        self.context.check()
 
     def set_context_size(self, width, height, viewbox, tree) -> None:
         # The first call comes from the constructor, right after it made its context.
-        if not isinstance(self.context, _Context):
+        if not isinstance(self.context, Context):
             self.context = self.context_class(self.cairo)
-            self.context.set_font_options(cairocffi.FontOptions())
             self._place()
         super().set_context_size(width, height, viewbox, tree)
+
+    def draw(self, node: parser.Node) -> None:
+        context, before = self.context, self.context.outlines
+        # CairoSVG outlines every letter, for a stroke that is most often invisible.
+        context.outlines = not self.stroke_and_fill or node.get("stroke") not in _NO_STROKE
+        super().draw(node)
+        context.outlines = before
 
     def _place(self) -> None:
         """Hook: prepare the fresh context."""
@@ -149,22 +120,21 @@ class _Canvas(_Pinned, surface.PNGSurface):
 
     cairo: cairocffi.ImageSurface
 
-    def __init__(self, tree: parser.Tree, size: int, across: int, down: int) -> None:
-        self._size, self._across, self._down = size, across, down
-        super().__init__(tree, None, 96, output_width=across, output_height=down)
+    def __init__(self, tree: parser.Tree, size: int, frame: Frame) -> None:
+        self._size, self._frame = size, frame
+        super().__init__(tree, None, 96, output_width=frame.across, output_height=frame.down)
 
     def _create_surface(self, width, height):
         image = cairocffi.ImageSurface(cairocffi.FORMAT_ARGB32, self._size, self._size)
-        return image, self._across, self._down
+        return image, self._frame.across, self._frame.down
 
     def _place(self) -> None:
         self.context.set_source_rgb(1, 1, 1)
         self.context.paint()
         # CairoSVG starts from an untouched source.
         self.context.set_source_rgb(0, 0, 0)
-        left, top = (self._size - self._across) // 2, (self._size - self._down) // 2
-        self.context.translate(left, top)
-        self.context.rectangle(0, 0, self._across, self._down)
+        self.context.translate(self._frame.left, self._frame.top)
+        self.context.rectangle(0, 0, self._frame.across, self._frame.down)
         self.context.clip()
 
 
@@ -172,11 +142,21 @@ class _Recorder(_Pinned, surface.PNGSurface):
     """Draws on an endless plane to learn how far the drawing reaches."""
 
     cairo: cairocffi.RecordingSurface
-    context_class = _FlatContext
+    context_class = FlatContext
 
     def _create_surface(self, width, height):
         plane = cairocffi.RecordingSurface(cairocffi.CONTENT_COLOR_ALPHA, None)
         return plane, width, height
+
+
+class _NoRules:
+    """Stands in for the matcher of an empty style sheet."""
+
+    def match(self, element: ElementWrapper) -> tuple[()]:
+        return ()
+
+
+_NO_RULES = _NoRules()
 
 
 class _Tree(parser.Tree):
@@ -186,7 +166,9 @@ class _Tree(parser.Tree):
         self.url = None
         self.xml_tree = root
         self.url_fetcher = _fetch_nothing
-        style = css.parse_stylesheets(self, None)
+        # Matching every element against no rules takes as long as reading its attributes.
+        has_rules = next(root.iter(f"{SVG}style"), None) is not None
+        style = css.parse_stylesheets(self, None) if has_rules else (_NO_RULES, _NO_RULES)
         wrapped = ElementWrapper.from_xml_root(root)
         parser.Node.__init__(self, wrapped, style, _fetch_nothing)
         self.root = True
@@ -198,34 +180,56 @@ def _fetch_nothing(url: str, resource_type: str) -> bytes:
 
 
 def _ink_box(document: Vetted) -> tuple[float, float, float, float]:
-    """The rectangle from the origin, or from further left and up, to the last ink."""
     document.root.set("overflow", "visible")
     tree = _Tree(root=document.root)
-    tree["width"], tree["height"] = str(_PAGE[0]), str(_PAGE[1])
-    plane = _Recorder(tree, None, 96).cairo
-    x, y, width, height = plane.ink_extents()
-    left, top = min(0.0, x), min(0.0, y)
-    right, bottom = x + width, y + height
-    if right <= left or bottom <= top:
-        raise UndrawableError("no size is given and nothing is drawn to take it from")
-    return left, top, right - left, bottom - top
+    tree["width"], tree["height"] = str(PAGE[0]), str(PAGE[1])
+    x, y, width, height = _Recorder(tree, None, 96).cairo.ink_extents()
+    return ink_box(x, y, x + width, y + height)
 
 
+def versions() -> dict[str, str]:
+    """Versions of what decides on the pixels, by name."""
+    return {"cairosvg": metadata.version("cairosvg"), "cairo": cairocffi.cairo_version_string()}
+
+
+def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A pure function of a text that remembers its values for short texts."""
+    remembered = functools.lru_cache(maxsize=4096)(function)
+
+    def call(value: str | None, *more: Any) -> Any:
+        # Path data would fill the memory, and does not come twice.
+        if more or (value is not None and len(value) > 64):
+            return function(value, *more)
+        return remembered(value)
+
+    return call
+
+
+_NORMALIZE = _remembering(helpers.normalize)
+_PARSE_URL = _remembering(url.parse_url)
+# What CairoSVG finds in its modules while we draw. The class of surface is for patterns and
+# masks: text inside them would otherwise get a system font. The functions are called some
+# hundred times a picture with the same few texts.
+_OURS: list[tuple[ModuleType, str, Any]] = [
+    (surface, "SVGSurface", _Vector),
+    *((module, "normalize", _NORMALIZE) for module in (helpers, surface, text)),
+    *((module, "parse_url", _PARSE_URL) for module in (helpers, path, surface, text)),
+]
 _lock = threading.Lock()
 
 
 @contextmanager
-def _pinned_fonts() -> Generator[None]:
-    """Make CairoSVG use our surface for patterns and masks while we draw.
+def _our_cairosvg() -> Generator[None]:
+    """Put ours into CairoSVG's modules while we draw, and theirs back afterwards.
 
-    It looks that class up in its module at every use, so the text inside patterns would
-    otherwise get a system font. The module is put back afterwards: somebody else in the
-    process may draw with CairoSVG too.
+    Somebody else in the process may draw with CairoSVG too.
     """
     with _lock:
-        original = surface.SVGSurface
-        vars(surface)["SVGSurface"] = _Vector
+        theirs = [(module, name, getattr(module, name)) for module, name, _ in _OURS]
         try:
+            for module, name, value in _OURS:
+                setattr(module, name, value)
             yield
         finally:
-            vars(surface)["SVGSurface"] = original
+            for module, name, value in theirs:
+                setattr(module, name, value)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from mmzero_env.errors import EngineError
+from mmzero_env.rendering.font_files import FONTS_CONFIG
 from mmzero_env.rendering.limits import RenderLimits
 from mmzero_env.rendering.system import check_system
 from mmzero_env.rendering.zygote import FORK, KILL, REQUEST
@@ -44,7 +45,16 @@ main(arguments)
 
 # Numerical libraries would start a thread per core for arrays of a few kilobytes, and
 # nothing with threads can be forked.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C"}
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "LC_ALL": "C",
+}
+
+
+# Pango starts fontconfig on its own, which would look at the user's fonts and write a cache.
+_BUNDLED_FONTS = {"FONTCONFIG_FILE": str(FONTS_CONFIG)}
 
 
 class HelperLostError(Exception):
@@ -102,7 +112,7 @@ class Spawner:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env={**os.environ, **_ONE_THREAD},
+                env={**os.environ, **_ONE_THREAD, **_BUNDLED_FONTS},
                 pass_fds=(theirs.fileno(),),
             )
         except OSError as error:

@@ -106,16 +106,18 @@ def _find_libraries() -> Iterator[Finding]:
 
 
 def _find_backends() -> Iterator[Finding]:
-    from mmzero_env.rendering.backends import BACKENDS, load_class
+    from mmzero_env.rendering.backends import (
+        BACKENDS,
+        backend_target,
+        describe_backend,
+        load_backend,
+    )
 
-    for name, target in BACKENDS.items():
+    for name in BACKENDS:
         core = name == "cairosvg"
         try:
-            backend = load_class(target)
-            describe = getattr(backend, "describe", None)
-            if describe is None:
-                backend()
-            detail = describe() if describe else "available"
+            load_backend(backend_target(name))
+            detail = describe_backend(name)
         except (ImportError, OSError, AttributeError, EngineError, UserError) as error:
             mend = str(error)
             if isinstance(error, ModuleNotFoundError):

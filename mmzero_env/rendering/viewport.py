@@ -72,7 +72,9 @@ def settle_viewport(
             width = height * box[2] / box[3]
     style = root.get("style")
     if style:
-        root.set("style", _BOX_RULES.sub(r"\1", style).strip("; "))
+        # What the background says becomes a rectangle below.
+        rest = _BACKGROUND.sub("", _BOX_RULES.sub(r"\1", style))
+        root.set("style", ";".join(filter(None, map(str.strip, rest.split(";")))))
     for name in ("x", "y", "width", "height"):
         root.attrib.pop(name, None)
     ratio = root.get("preserveAspectRatio")

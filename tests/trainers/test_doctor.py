@@ -1,23 +1,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 
 import numpy as np
 import pytest
 
 from mmzero_env.errors import EngineError
-from mmzero_env.rendering import BACKENDS, check_system, font, system
+from mmzero_env.rendering import BACKENDS, check_system, figures, font, system
 from trainers import cli
 
 
 class Described:
-    """A backend that says what it is."""
-
-    @classmethod
-    def describe(cls) -> str:
-        return "draws nothing, version [1.2]"
+    """A backend whose module says what draws."""
 
     def draw(self, document, size):
         return np.zeros((size, size, 3), np.uint8)
@@ -26,9 +21,13 @@ class Described:
 class Broken(Described):
     """A backend whose library is not there."""
 
-    @classmethod
-    def describe(cls) -> str:
+    def __init__(self) -> None:
         raise EngineError("librsvg is missing: apt-get install librsvg2-2")
+
+
+def versions() -> dict[str, str]:
+    """Of the backends of this module."""
+    return {"nothing": "[1.2]"}
 
 
 @pytest.fixture
@@ -65,13 +64,14 @@ def test_the_table_says_the_same_in_words(capsys, backend) -> None:
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert "backend extra" in said
-    assert "draws nothing, version [1.2]" in said
+    assert "extra: nothing [1.2]" in said
     assert "Rendering works" in said
 
 
 def test_a_missing_optional_part_has_a_mend_and_does_not_fail(capsys, monkeypatch, backend) -> None:
     backend("Broken")
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    said = "Python figures need bubblewrap: apt-get install bubblewrap."
+    monkeypatch.setattr(figures, "missing_for_figures", lambda: said)
     code, found = examine(capsys)
     assert code == 0
     assert not found["python figures"]["ok"]
