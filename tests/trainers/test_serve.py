@@ -171,26 +171,25 @@ def test_mistakes_are_one_message_and_exit_code_two(monkeypatch, capsys, tmp_pat
 def test_gpus_are_dealt_out_to_the_servers(monkeypatch):
     from trainers import serve as module
 
-    def dealt(*arguments: str, **settings: str) -> tuple[int, list[list[int]]]:
-        args = cli.build_parser().parse_args(["serve", *arguments])
-        table, gpus = module._wanted(config.load("nano-cpu", settings), args, cpu=False)
-        return table.servers, gpus
+    def dealt(*gpus: int, **settings: str) -> tuple[int, list[list[int]]]:
+        table, shares = module._shares(config.load("nano-cpu", settings), list(gpus), cpu=False)
+        return table.servers, shares
 
     assert dealt() == (1, [[]])
-    assert dealt("--servers", "3") == (3, [[0], [1], [2]])
-    assert dealt("--gpus", "4,5") == (2, [[4], [5]])
+    assert dealt(**{"serve.servers": "3"}) == (3, [[0], [1], [2]])
+    assert dealt(4, 5) == (2, [[4], [5]])
     two = {"serve.tensor_parallel": "2"}
-    assert dealt("--gpus", "0,1,2,3", **two) == (2, [[0, 1], [2, 3]])
-    assert dealt("--gpus", "0,0", "--servers", "2") == (2, [[0], [0]])
+    assert dealt(0, 1, 2, 3, **two) == (2, [[0, 1], [2, 3]])
+    assert dealt(0, 0, **{"serve.servers": "2"}) == (2, [[0], [0]])
     with pytest.raises(UserError, match="2 servers with tensor_parallel=2 need 4 GPUs"):
-        dealt("--gpus", "0,1", "--servers", "2", **two)
+        dealt(0, 1, **{"serve.servers": "2"}, **two)
 
 
 def test_the_base_model_follows_from_the_model_of_the_run():
-    from trainers.serve import _base
+    from trainers.serve import base_of
 
-    assert _base("nano") == "nano"
-    assert _base("transformers:Qwen/Qwen3-VL-4B-Instruct?device=cuda") == (
+    assert base_of("nano") == "nano"
+    assert base_of("transformers:Qwen/Qwen3-VL-4B-Instruct?device=cuda") == (
         "Qwen/Qwen3-VL-4B-Instruct"
     )
-    assert _base("vllm:nano@http://127.0.0.1:8000") == "nano"
+    assert base_of("vllm:nano@http://127.0.0.1:8000") == "nano"
