@@ -184,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not come about in time"
