@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cairocffi
 from cairosvg import parser
 from cairosvg.surface import Surface
@@ -11,6 +13,8 @@ from mmzero_env.rendering.cairo_context import Context
 _SHAPES = frozenset("text tspan textPath path rect circle ellipse line polyline polygon".split())
 NO_PAINT = (None, "", "none", "transparent")
 """Values of ``stroke`` that paint nothing."""
+# CairoSVG forgets the opacity of the first, and counts that of the others twice.
+_ONCE = frozenset(("use", "mask", "filter"))
 _BLENDING: dict[str | None, int] = {
     "multiply": cairocffi.OPERATOR_MULTIPLY,
     "screen": cairocffi.OPERATOR_SCREEN,
@@ -34,12 +38,18 @@ class Layers(Surface):
     """Mixin of CairoSVG surfaces: paints a shape and its group as CSS says."""
 
     context: Context
+    cairo: Any
 
     def draw(self, node: parser.Node) -> None:
         """Draw a node."""
         operator = _BLENDING.get(node.get("mix-blend-mode"))
         if operator is None and node.get("isolation") == "isolate":
             operator = cairocffi.OPERATOR_OVER
+        opacity = None
+        if "opacity" in node and not node.children and not _ONCE.isdisjoint((node.tag, *node)):
+            opacity = node["opacity"]
+            node["opacity"] = "1"
+            operator = cairocffi.OPERATOR_OVER if operator is None else operator
         if operator is None:
             self._paint(node)
             return
@@ -49,8 +59,10 @@ class Layers(Surface):
         self._paint(node)
         context.pop_group_to_source()
         context.set_operator(operator)
-        context.paint_with_alpha(1.0)
+        context.paint_with_alpha(1.0 if opacity is None else float(opacity))
         context.restore()
+        if opacity is not None:
+            node["opacity"] = opacity
 
     def _paint(self, node: parser.Node) -> None:
         context = self.context

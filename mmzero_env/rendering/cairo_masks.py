@@ -7,7 +7,8 @@ import sys
 import cairocffi
 import numpy as np
 from cairosvg import bounding_box, helpers, parser
-from cairosvg.surface import Surface
+
+from mmzero_env.rendering.cairo_layers import Layers
 
 # Alpha, red, green and blue in the memory of a 32-bit pixel.
 _A, _R, _G, _B = (3, 2, 1, 0) if sys.byteorder == "little" else (0, 1, 2, 3)
@@ -18,7 +19,7 @@ _REGION = (("x", -0.1), ("y", -0.1), ("width", 1.2), ("height", 1.2))
 _BOXED = frozenset("rect circle ellipse line polyline polygon path".split())
 
 
-def paint_mask(surface: Surface, node: parser.Node, name: str, opacity: float) -> None:
+def paint_mask(surface: Layers, node: parser.Node, name: str, opacity: float) -> None:
     """Paint the source of a context through a mask; takes the place of CairoSVG's function.
 
     Args:
@@ -59,7 +60,7 @@ def paint_mask(surface: Surface, node: parser.Node, name: str, opacity: float) -
     context.restore()
 
 
-def _clip(surface: Surface, node: parser.Node, mask: parser.Node) -> None:
+def _clip(surface: Layers, node: parser.Node, mask: parser.Node) -> None:
     """Clip to the region of a mask, as far as it is plain to see."""
     own = mask.get("maskUnits") == "userSpaceOnUse"
     if own:

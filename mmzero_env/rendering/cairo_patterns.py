@@ -7,6 +7,8 @@ import math
 import cairocffi
 from cairosvg import defs, parser, surface
 
+from mmzero_env.rendering.cairo_layers import Layers
+
 _LARGEST = 1024
 """Most pixels of a side of a tile; a larger one is seen a little blurred."""
 
@@ -19,14 +21,14 @@ class Tile(surface.SVGSurface):
 
     device_units_per_user_units = 1
 
-    def __init__(self, tree: parser.Tree, output: None, dpi: float, page: surface.Surface) -> None:
+    def __init__(self, tree: parser.Tree, output: None, dpi: float, page: Layers) -> None:
         self._page = page
         super().__init__(tree, output, dpi, page)
 
     def _create_surface(self, width, height):
-        matrix, target = self._page.context.get_matrix(), self._page.context.get_target()
-        # A page that is a tile itself has units of its own.
-        finer = target.get_device_scale() if self._page.context.flat is False else (1.0, 1.0)
+        matrix = self._page.context.get_matrix()
+        # A page that is a tile itself has pixels of its own.
+        finer = self._page.cairo.get_device_scale()
         scales = (
             math.hypot(matrix.xx, matrix.yx) * finer[0],
             math.hypot(matrix.xy, matrix.yy) * finer[1],
@@ -41,9 +43,7 @@ class Tile(surface.SVGSurface):
         return image, width, height
 
 
-def gradient_or_pattern(
-    page: surface.Surface, node: parser.Node, name: str, opacity: float
-) -> bool | None:
+def gradient_or_pattern(page: Layers, node: parser.Node, name: str, opacity: float) -> bool | None:
     """Set the source of a context; takes the place of CairoSVG's function.
 
     Drawing a pattern changes its node, and its next use would start from there.

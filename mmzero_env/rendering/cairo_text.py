@@ -63,6 +63,8 @@ def settle_font_size(node: parser.Node) -> None:
 class TextLines(Surface):
     """Mixin of CairoSVG surfaces: lines of spans with one anchor, raised and lowered spans."""
 
+    cursor_d_position: list[float]
+
     def draw(self, node: parser.Node) -> None:
         """Draw a node."""
         settle_font_size(node)

@@ -35,6 +35,11 @@ LETTER = 0.25
 PATH_CHARACTER = 0.02
 LAYER = 12.0
 BLEND = 40.0
+# Modes for which cairo computes with floating-point numbers.
+_SLOW_BLEND = {
+    **dict.fromkeys(("color-dodge", "color-burn", "soft-light", "color", "luminosity"), 90.0),
+    **dict.fromkeys(("hue", "saturation"), 135.0),
+}
 MASK = 35.0
 USE = 2.0
 SEARCH = 0.005
@@ -62,12 +67,13 @@ _COSTLY = frozenset(
         "clip-path",
         "opacity",
         "mix-blend-mode",
+        "isolation",
         "stroke-dasharray",
     )
 )
 # Those of them that need no reference and no function for it.
-_COSTLY_WORDS = frozenset(("style", "opacity", "mix-blend-mode", "stroke-dasharray"))
-_STYLE_HINT = re.compile(r"\(|opacity|blend|dash")
+_COSTLY_WORDS = frozenset(("style", "opacity", "mix-blend-mode", "isolation", "stroke-dasharray"))
+_STYLE_HINT = re.compile(r"\(|opacity|blend|isolation|dash")
 _DATA = frozenset(("d", "points"))
 _GEOMETRY = frozenset(
     "d points x y width height r rx ry cx cy x1 y1 x2 y2 font-size textLength".split()
@@ -224,9 +230,12 @@ class _Counter:
                     depth = max(depth, ref_depth)
             return cost, depth
         if name == "opacity":
-            return (LAYER if len(element) and value not in ("1", "1.0") else 0.0), 0
+            return (0.0 if value in ("1", "1.0") else self._layer(element)), 0
+        if name == "isolation":
+            return (LAYER if value.lower().startswith("isolate") else 0.0), 0
         if name == "mix-blend-mode":
-            return (0.0 if value == "normal" else BLEND), 0
+            mode = value.lower().partition("!")[0].strip()
+            return (0.0 if mode == "normal" else _SLOW_BLEND.get(mode, BLEND)), 0
         if name == "stroke-dasharray":
             return self._dashes(element, value), 0
         if "(" not in value:
@@ -250,6 +259,22 @@ class _Counter:
                 else 0.0
             )
         return cost, depth
+
+    def _layer(self, element: etree._Element) -> float:
+        """Cost of putting an element together before it is painted see-through."""
+        if len(element) or element.tag == f"{SVG}use":
+            return LAYER
+        # A shape by itself needs a layer only for a stroke over its fill.
+        if not self.sheet_strokes and not any(
+            map(_has_stroke, (element, *element.iterancestors()))
+        ):
+            return 0.0
+        return LAYER * covered(element, None, self.picture, self.reused)
+
+    @functools.cached_property
+    def sheet_strokes(self) -> bool:
+        """Whether a style sheet may stroke shapes."""
+        return any("stroke" in (sheet.text or "") for sheet in self.root.iter(f"{SVG}style"))
 
     def _times(self, element: etree._Element, name: str) -> int:
         """How often a reference in a property is drawn."""
@@ -299,6 +324,12 @@ class _Counter:
 
 def _is_costly(name: str, value: str) -> bool:
     return name in (_COSTLY if "(" in value else _COSTLY_WORDS)
+
+
+def _has_stroke(element: etree._Element) -> bool:
+    if element.get("stroke") not in (None, "none"):
+        return True
+    return "stroke" in element.get("style", "")
 
 
 def _picture(root: etree._Element) -> tuple[float, float]:
