@@ -24,6 +24,7 @@ from mmzero_env.rendering.filters import (
     is_primitive,
     primitive_cost,
 )
+from mmzero_env.rendering.layers import LAYER, MASK, TILE, blend_cost, shape_layer_cost
 from mmzero_env.rendering.limits import RenderLimits
 from mmzero_env.rendering.references import HREFS, MARKERS, fragments, index_ids
 from mmzero_env.rendering.refusal import Refusal
@@ -33,14 +34,6 @@ from mmzero_env.rendering.vocabulary import SVG
 # Weights in units of one plain shape.
 LETTER = 0.25
 PATH_CHARACTER = 0.02
-LAYER = 12.0
-BLEND = 40.0
-# Modes for which cairo computes with floating-point numbers.
-_SLOW_BLEND = {
-    **dict.fromkeys(("color-dodge", "color-burn", "soft-light", "color", "luminosity"), 90.0),
-    **dict.fromkeys(("hue", "saturation"), 135.0),
-}
-MASK = 35.0
 USE = 2.0
 SEARCH = 0.005
 # One dash of a line, drawn or not: 5 ns.
@@ -214,7 +207,7 @@ class _Counter:
             letters += sum(len((child.tail or "").strip()) for child in element)
             cost += LETTER * letters
         elif tag == f"{SVG}pattern":
-            cost += self._tile(element)
+            cost += TILE + self._tile(element)
         return cost
 
     def _property(self, element: etree._Element, name: str, value: str) -> tuple[float, int]:
@@ -234,8 +227,7 @@ class _Counter:
         if name == "isolation":
             return (LAYER if value.lower().startswith("isolate") else 0.0), 0
         if name == "mix-blend-mode":
-            mode = value.lower().partition("!")[0].strip()
-            return (0.0 if mode == "normal" else _SLOW_BLEND.get(mode, BLEND)), 0
+            return blend_cost(value), 0
         if name == "stroke-dasharray":
             return self._dashes(element, value), 0
         if "(" not in value:
@@ -264,12 +256,7 @@ class _Counter:
         """Cost of putting an element together before it is painted see-through."""
         if len(element) or element.tag == f"{SVG}use":
             return LAYER
-        # A shape by itself needs a layer only for a stroke over its fill.
-        if not self.sheet_strokes and not any(
-            map(_has_stroke, (element, *element.iterancestors()))
-        ):
-            return 0.0
-        return LAYER * covered(element, None, self.picture, self.reused)
+        return shape_layer_cost(element, self.picture, self.reused, self.sheet_strokes)
 
     @functools.cached_property
     def sheet_strokes(self) -> bool:
@@ -324,12 +311,6 @@ class _Counter:
 
 def _is_costly(name: str, value: str) -> bool:
     return name in (_COSTLY if "(" in value else _COSTLY_WORDS)
-
-
-def _has_stroke(element: etree._Element) -> bool:
-    if element.get("stroke") not in (None, "none"):
-        return True
-    return "stroke" in element.get("style", "")
 
 
 def _picture(root: etree._Element) -> tuple[float, float]:

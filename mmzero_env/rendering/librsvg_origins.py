@@ -16,6 +16,7 @@ from mmzero_env.rendering.references import SVG
 _Box = tuple[float, float, float, float]
 
 _LENGTH = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(px|%)?", re.ASCII)
+_TURN = re.compile(r"(?<![\w.])([+-]?(?:\d+\.?\d*|\.\d+))turn\b", re.ASCII)
 _WORDS = {"left": "0%", "top": "0%", "center": "50%", "right": "100%", "bottom": "100%"}
 _ACROSS, _DOWN = ("left", "right"), ("top", "bottom")
 _NAMES = ("transform", "transform-origin", "transform-box")
@@ -75,11 +76,11 @@ def _with_transform(given: list[tuple[str, str]], transform: str) -> str:
 
 
 def _around(transform: str, origin: tuple[float, float], unit: str) -> str:
-    value, important, _ = transform.partition("!")
+    # librsvg 2.54 drops a transform with !important, and one with turns.
+    value = _TURN.sub(lambda turn: f"{360 * float(turn[1]):g}deg", transform.partition("!")[0])
     x, y = (f"{coordinate:.6g}{unit}" for coordinate in origin)
-    back = (f"{-coordinate:.6g}{unit}" for coordinate in origin)
-    after = " !important" if important else ""
-    return f"translate({x},{y}) {value.strip()} translate({','.join(back)}){after}"
+    back = ",".join(f"{-coordinate:.6g}{unit}" for coordinate in origin)
+    return f"translate({x},{y}) {value.strip()} translate({back})"
 
 
 def _origin(text: str, box: _Box | None) -> tuple[float, float] | None:
