@@ -210,8 +210,8 @@ def show(console: Console, figures: Figures) -> None:
     console.print(table)
     console.print(
         "x native, x 448: how many times faster than the published path over all files; "
-        "x middle: than at native size, for the middle file. The published path and cairosvg "
-        "draw no blur, shadow or blending; librsvg does, and that takes time.",
+        "x middle: than at native size, for the middle file. The published path draws no blur, "
+        "shadow or blending, cairosvg no blur and shadow; librsvg does, and that takes time.",
         highlight=False,
     )
     console.print(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cairocffi
 
@@ -34,6 +36,15 @@ class FontWishes:
         """Hinted metrics would round every advance to whole pixels of the final size."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Fill:
+    """A fill that waits for its stroke: its source, the space that is in, and its rule."""
+
+    source: cairocffi.Pattern
+    space: cairocffi.Matrix
+    rule: int
+
+
 class Context(cairocffi.Context):
     """A cairo context that knows the bundled fonts and no hinting.
 
@@ -42,9 +53,17 @@ class Context(cairocffi.Context):
 
     Attributes:
         outlines: Whether the outlines of letters are wanted, beside the letters.
+        stroke_first: Whether a shape is stroked before it is filled.
+        layer_opacity: Opacity of a shape as a whole, 0 to 1; below 1 its fill and its stroke
+            are put together first.
+        flat: Whether layers are drawn straight onto the target.
     """
 
     outlines = True
+    stroke_first = False
+    layer_opacity = 1.0
+    flat = False
+    _held: _Fill | None = None
     _special = False
 
     def __init__(self, target: cairocffi.Surface) -> None:
@@ -91,8 +110,70 @@ class Context(cairocffi.Context):
             font_face(weight == cairocffi.FONT_WEIGHT_BOLD, slant != cairocffi.FONT_SLANT_NORMAL)
         )
 
+    def fill_preserve(self) -> None:
+        """Fill the path, or keep that for its stroke."""
+        if self.stroke_first or self.layer_opacity < 1:
+            self._held = _Fill(self.get_source(), self.get_matrix(), self.get_fill_rule())
+        else:
+            super().fill_preserve()
+
+    def stroke(self) -> None:
+        """Stroke the path, and do what was kept for it."""
+        fill, self._held = self._held, None
+        if fill is None:
+            super().stroke()
+            return
+        self.save()
+        if self.layer_opacity < 1:
+            self._clip_to_ink()
+            self.push_group()
+        if self.stroke_first:
+            self.stroke_preserve()
+            self._fill(fill)
+            self.new_path()
+        else:
+            self._fill(fill)
+            super().stroke()
+        if self.layer_opacity < 1:
+            self.pop_group_to_source()
+            self.paint_with_alpha(self.layer_opacity)
+        self.restore()
+
+    def _fill(self, fill: _Fill) -> None:
+        self.save()
+        space = self.get_matrix()
+        self.set_matrix(fill.space)
+        self.set_source(fill.source)
+        self.set_matrix(space)
+        self.set_fill_rule(fill.rule)
+        super().fill_preserve()
+        self.restore()
+
+    def _clip_to_ink(self) -> None:
+        """Clip to the whole pixels that fill and stroke of the path can reach."""
+        corners = []
+        for box in (self.fill_extents(), self.stroke_extents()):
+            if box[0] < box[2] or box[1] < box[3]:
+                corners += [self.user_to_device(x, y) for x in box[::2] for y in box[1::2]]
+        path = cairocffi.cairo.cairo_copy_path(self._pointer)
+        space = self.get_matrix()
+        self.new_path()
+        if corners:
+            columns, rows = zip(*corners, strict=True)
+            left, top = math.floor(min(columns)), math.floor(min(rows))
+            self.identity_matrix()
+            self.rectangle(left, top, math.ceil(max(columns)) - left, math.ceil(max(rows)) - top)
+            self.set_matrix(space)
+        self.clip()
+        # cairocffi's own copy makes every point a tuple of Python's.
+        cairocffi.cairo.cairo_append_path(self._pointer, path)
+        cairocffi.cairo.cairo_path_destroy(path)
+
     def show_text(self, text: str) -> None:
-        """Paint letters."""
+        """Paint letters, or keep that for their outlines' stroke."""
+        if self.stroke_first or self.layer_opacity < 1:
+            self._held = _Fill(self.get_source(), self.get_matrix(), self.get_fill_rule())
+            return
         for piece in self._pieces(text):
             super().show_text(piece)
 
@@ -148,6 +229,8 @@ class FlatContext(Context):
     A layer over an endless plane has no size, so cairo would lose what is in it; for
     measuring, the shapes alone are enough.
     """
+
+    flat = True
 
     def push_group(self) -> None:
         """Go on drawing on the plane."""

@@ -27,12 +27,16 @@ from lxml import etree
 
 from mmzero_env.protocol import Image
 from mmzero_env.rendering.cairo_context import Context, FlatContext
+from mmzero_env.rendering.cairo_filters import prepare_filter
+from mmzero_env.rendering.cairo_layers import Layers
+from mmzero_env.rendering.cairo_masks import paint_mask
+from mmzero_env.rendering.cairo_patterns import Tile, gradient_or_pattern
+from mmzero_env.rendering.cairo_text import SettledNode, TextLines
+from mmzero_env.rendering.cairo_transforms import Transforms
 from mmzero_env.rendering.font import font_face
 from mmzero_env.rendering.frame import PAGE, Frame, fit, ink_box, rgb_of
 from mmzero_env.rendering.guard import Vetted
 from mmzero_env.rendering.references import SVG
-
-_NO_STROKE = (None, "", "none", "transparent")
 
 
 class CairoSvg:
@@ -75,8 +79,8 @@ class CairoSvg:
         return rgb_of(drawn.get_data(), drawn.get_stride(), size)
 
 
-class _Pinned(surface.Surface):
-    """Mixin: a CairoSVG surface whose context is ours."""
+class _Pinned(Layers, TextLines, Transforms, surface.Surface):
+    """Mixin: a CairoSVG surface whose context is ours, and some of its drawing."""
 
     device_units_per_user_units = 1
     context: Context
@@ -100,19 +104,12 @@ class _Pinned(surface.Surface):
             self._place()
         super().set_context_size(width, height, viewbox, tree)
 
-    def draw(self, node: parser.Node) -> None:
-        context, before = self.context, self.context.outlines
-        # CairoSVG outlines every letter, for a stroke that is most often invisible.
-        context.outlines = not self.stroke_and_fill or node.get("stroke") not in _NO_STROKE
-        super().draw(node)
-        context.outlines = before
-
     def _place(self) -> None:
         """Hook: prepare the fresh context."""
 
 
-class _Vector(_Pinned, surface.SVGSurface):
-    """Stands in for CairoSVG's surface of patterns and masks."""
+class _Tile(_Pinned, Tile):
+    """Stands in for CairoSVG's surface of patterns."""
 
 
 class _Canvas(_Pinned, surface.PNGSurface):
@@ -170,7 +167,7 @@ class _Tree(parser.Tree):
         has_rules = next(root.iter(f"{SVG}style"), None) is not None
         style = css.parse_stylesheets(self, None) if has_rules else (_NO_RULES, _NO_RULES)
         wrapped = ElementWrapper.from_xml_root(root)
-        parser.Node.__init__(self, wrapped, style, _fetch_nothing)
+        super(parser.Tree, self).__init__(wrapped, style, _fetch_nothing)
         self.root = True
 
 
@@ -207,11 +204,29 @@ def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _NORMALIZE = _remembering(helpers.normalize)
 _PARSE_URL = _remembering(url.parse_url)
-# What CairoSVG finds in its modules while we draw. The class of surface is for patterns and
-# masks: text inside them would otherwise get a system font. The functions are called some
-# hundred times a picture with the same few texts.
+
+
+class _Cursors:
+    """Stands in for the module ``copy``, which takes ten times as long for three cursors."""
+
+    @staticmethod
+    def deepcopy(cursors: tuple[list, list, float]) -> tuple[list, list, float]:
+        position, shift, along = cursors
+        return list(position), list(shift), along
+
+
+# What CairoSVG hands down to children and should not.
+_OWN = frozenset("mix-blend-mode isolation baseline-shift transform-box mask-type".split())
+# What CairoSVG finds in its modules while we draw: first what it gets wrong, then functions
+# that are called some hundred times a picture with the same few texts.
 _OURS: list[tuple[ModuleType, str, Any]] = [
-    (surface, "SVGSurface", _Vector),
+    (parser, "Node", SettledNode),
+    (parser, "NOT_INHERITED_ATTRIBUTES", parser.NOT_INHERITED_ATTRIBUTES | _OWN),
+    (surface, "SVGSurface", _Tile),
+    (surface, "gradient_or_pattern", gradient_or_pattern),
+    (surface, "paint_mask", paint_mask),
+    (surface, "prepare_filter", prepare_filter),
+    (surface, "copy", _Cursors),
     *((module, "normalize", _NORMALIZE) for module in (helpers, surface, text)),
     *((module, "parse_url", _PARSE_URL) for module in (helpers, path, surface, text)),
 ]

@@ -24,6 +24,7 @@ from mmzero_env.rendering.filters import (
     is_primitive,
     primitive_cost,
 )
+from mmzero_env.rendering.layers import LAYER, MASK, TILE, blend_cost, shape_layer_cost
 from mmzero_env.rendering.limits import RenderLimits
 from mmzero_env.rendering.references import HREFS, MARKERS, fragments, index_ids
 from mmzero_env.rendering.refusal import Refusal
@@ -33,9 +34,6 @@ from mmzero_env.rendering.vocabulary import SVG
 # Weights in units of one plain shape.
 LETTER = 0.25
 PATH_CHARACTER = 0.02
-LAYER = 12.0
-BLEND = 40.0
-MASK = 35.0
 USE = 2.0
 SEARCH = 0.005
 # One dash of a line, drawn or not: 5 ns.
@@ -62,12 +60,13 @@ _COSTLY = frozenset(
         "clip-path",
         "opacity",
         "mix-blend-mode",
+        "isolation",
         "stroke-dasharray",
     )
 )
 # Those of them that need no reference and no function for it.
-_COSTLY_WORDS = frozenset(("style", "opacity", "mix-blend-mode", "stroke-dasharray"))
-_STYLE_HINT = re.compile(r"\(|opacity|blend|dash")
+_COSTLY_WORDS = frozenset(("style", "opacity", "mix-blend-mode", "isolation", "stroke-dasharray"))
+_STYLE_HINT = re.compile(r"\(|opacity|blend|isolation|dash")
 _DATA = frozenset(("d", "points"))
 _GEOMETRY = frozenset(
     "d points x y width height r rx ry cx cy x1 y1 x2 y2 font-size textLength".split()
@@ -208,7 +207,7 @@ class _Counter:
             letters += sum(len((child.tail or "").strip()) for child in element)
             cost += LETTER * letters
         elif tag == f"{SVG}pattern":
-            cost += self._tile(element)
+            cost += TILE + self._tile(element)
         return cost
 
     def _property(self, element: etree._Element, name: str, value: str) -> tuple[float, int]:
@@ -224,9 +223,11 @@ class _Counter:
                     depth = max(depth, ref_depth)
             return cost, depth
         if name == "opacity":
-            return (LAYER if len(element) and value not in ("1", "1.0") else 0.0), 0
+            return (0.0 if value in ("1", "1.0") else self._layer(element)), 0
+        if name == "isolation":
+            return (LAYER if value.lower().startswith("isolate") else 0.0), 0
         if name == "mix-blend-mode":
-            return (0.0 if value == "normal" else BLEND), 0
+            return blend_cost(value), 0
         if name == "stroke-dasharray":
             return self._dashes(element, value), 0
         if "(" not in value:
@@ -250,6 +251,17 @@ class _Counter:
                 else 0.0
             )
         return cost, depth
+
+    def _layer(self, element: etree._Element) -> float:
+        """Cost of putting an element together before it is painted see-through."""
+        if len(element) or element.tag == f"{SVG}use":
+            return LAYER
+        return shape_layer_cost(element, self.picture, self.reused, self.sheet_strokes)
+
+    @functools.cached_property
+    def sheet_strokes(self) -> bool:
+        """Whether a style sheet may stroke shapes."""
+        return any("stroke" in (sheet.text or "") for sheet in self.root.iter(f"{SVG}style"))
 
     def _times(self, element: etree._Element, name: str) -> int:
         """How often a reference in a property is drawn."""

@@ -24,7 +24,7 @@ from mmzero_env.rendering.font_check import check_fonts, vetted
 from mmzero_env.rendering.font_files import FONTS
 from mmzero_env.rendering.frame import PAGE, UndrawableError, fit, ink_box, rgb_of
 from mmzero_env.rendering.guard import Vetted
-from mmzero_env.rendering.librsvg_dialect import needs_old_words, set_initial_values, use_old_words
+from mmzero_env.rendering.librsvg_dialect import in_dialect
 from mmzero_env.rendering.librsvg_library import ffi, library, missing, versions
 from mmzero_env.rendering.pango_fonts import PangoFonts
 
@@ -67,11 +67,7 @@ class LibrsvgDirect:
             UndrawableError: librsvg cannot draw the document, or nothing is in it.
         """
         root, width, height = document.root, document.width, document.height
-        set_initial_values(root)
-        data = document.to_bytes()
-        if self._old and needs_old_words(data):
-            use_old_words(root)
-            data = document.to_bytes()
+        data = in_dialect(document, self._old)
         with self._fonts.in_use():
             if width is None or height is None:
                 box = _ink_box(document)

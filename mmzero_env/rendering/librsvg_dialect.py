@@ -6,6 +6,8 @@ import re
 
 from lxml import etree
 
+from mmzero_env.rendering.guard import Vetted
+from mmzero_env.rendering.librsvg_origins import bake_origins
 from mmzero_env.rendering.references import SVG
 
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -27,6 +29,25 @@ _BASELINE_RULE = re.compile(rf"\bdominant-baseline\s*:\s*({'|'.join(_BASELINES)}
 _REGION = ("x", "y", "width", "height", "result")
 
 
+def in_dialect(document: Vetted, old: bool = False) -> bytes:
+    """A document as UTF-8 in librsvg's words; its elements are changed to these.
+
+    Args:
+        document: What the guard let through.
+        old: Whether it has to be words that librsvg 2.54 knows.
+    """
+    root = document.root
+    set_initial_values(root)
+    data = document.to_bytes()
+    origins = b"transform-origin" in data
+    if origins:
+        bake_origins(root)
+    old = old and (b"dominant-baseline" in data or b"feDropShadow" in data)
+    if old:
+        use_old_words(root)
+    return document.to_bytes() if origins or old else data
+
+
 def set_initial_values(root: etree._Element) -> None:
     """Say what librsvg would choose by itself, in place.
 
@@ -40,15 +61,6 @@ def set_initial_values(root: etree._Element) -> None:
     for name, value in (("font-size", "16"), (_LANGUAGE, "en")):
         if name not in root.attrib:
             root.set(name, value)
-
-
-def needs_old_words(data: bytes) -> bool:
-    """Whether a document uses what only newer versions of librsvg know.
-
-    Args:
-        data: The document as UTF-8.
-    """
-    return b"dominant-baseline" in data or b"feDropShadow" in data
 
 
 def use_old_words(root: etree._Element) -> None:

@@ -32,7 +32,7 @@ from mmzero_env.rendering.font_check import check_fonts
 from mmzero_env.rendering.font_files import FONTS, FONTS_CONFIG
 from mmzero_env.rendering.frame import UndrawableError, fit, ink_box
 from mmzero_env.rendering.guard import Vetted
-from mmzero_env.rendering.librsvg_dialect import set_initial_values
+from mmzero_env.rendering.librsvg_dialect import in_dialect
 from mmzero_env.rendering.references import SVG
 
 # libvips multiplies sizes by dpi / 72; this makes an inch 96 pixels and a pixel a pixel.
@@ -75,7 +75,7 @@ class LibrsvgVips:
             UndrawableError: librsvg cannot draw the document, or nothing is in it.
         """
         root, width, height = document.root, document.width, document.height
-        set_initial_values(root)
+        in_dialect(document)
         if width is None or height is None:
             box = _ink_box(document)
             root.set("viewBox", " ".join(f"{value:.6g}" for value in box))

@@ -6,12 +6,13 @@ import random
 import numpy as np
 import pytest
 
-from mmzero_env.protocol import Drawing, Image, RenderJob
+from mmzero_env.protocol import Drawing, Failure, Image, RenderJob
 from mmzero_env.rendering import Renderer, RenderLimits, vet
 from mmzero_env.rendering import librsvg as direct
 from mmzero_env.rendering import vips_svg as vips
 from mmzero_env.rendering.backends import BACKENDS, load_backend
 from mmzero_env.rendering.draw import draw_code
+from mmzero_env.rendering.librsvg_origins import bake_origins
 
 WHITE = [255, 255, 255]
 RED = [255, 0, 0]
@@ -329,3 +330,59 @@ def test_the_environment_is_put_back(monkeypatch) -> None:
     monkeypatch.delenv("FONTCONFIG_FILE")
     vips.LibrsvgVips()
     assert "FONTCONFIG_FILE" not in os.environ
+
+
+BAR = (
+    '<svg viewBox="0 0 40 40">{}'
+    '<rect id="b" x="0" y="18" width="40" height="4" fill="red" {}/></svg>'
+)
+
+
+@pytest.mark.parametrize(
+    ("sheet", "how"),
+    [
+        ("", 'style="transform:rotate(90deg);transform-origin:20px 20px"'),
+        ("", 'style="transform:rotate(.25turn) !important;transform-origin:center"'),
+        ("", 'style="transform-origin:50% 50%" transform="rotate(90)"'),
+        ("", 'style="transform:rotate(90deg);transform-origin:center;transform-box:fill-box"'),
+        ("", 'transform="rotate(90)" transform-origin="20 20"'),
+        ("", 'transform="rotate(90)" transform-origin="center"'),
+        ("<style>#b{transform:rotate(90deg);transform-origin:20px 20px}</style>", ""),
+    ],
+)
+def test_a_bar_turned_about_its_middle_stands(backend, sheet, how) -> None:
+    red = (image(BAR.format(sheet, how), backend) == RED).all(-1)
+    assert red[:, 19:21].all()
+    assert not red[:, :15].any()
+
+
+@pytest.mark.parametrize(
+    ("origin", "box", "expected"),
+    [
+        ("top", "", "translate(20,0) rotate(1) translate(-20,-0)"),
+        ("bottom right", "", "translate(40,40) rotate(1) translate(-40,-40)"),
+        ("25% 5px", "", "translate(10,5) rotate(1) translate(-10,-5)"),
+        ("0 100%", "fill-box", "translate(0,22) rotate(1) translate(-0,-22)"),
+        ("2em 5px", "", "rotate(1)"),
+    ],
+)
+def test_origins_become_part_of_the_transform(origin, box, expected) -> None:
+    document = vet(
+        BAR.format(
+            "",
+            f'transform="rotate(1)" transform-origin="{origin}" '
+            + (f'style="transform-box:{box}"' if box else ""),
+        )
+    )
+    assert not isinstance(document, Failure)
+    bake_origins(document.root)
+    assert document.root[0].get("transform") == expected
+
+
+def test_what_has_no_plain_box_is_left_alone() -> None:
+    style = "transform:rotate(9deg);transform-origin:center;transform-box:fill-box"
+    document = vet(f'<svg viewBox="0 0 9 9"><path d="M0 0h9" style="{style}"/></svg>')
+    assert not isinstance(document, Failure)
+    before = document.to_bytes()
+    bake_origins(document.root)
+    assert document.to_bytes() == before
