@@ -275,6 +275,10 @@ def compare_real(
         The figures of both modes, one entry a seed.
     """
     rows: list[dict[Mode, RolloutStats]] = []
+    players = dict.fromkeys(ROLES, policy)
+    note("warming up")
+    # The first requests of a server's life cost seconds more than any later ones.
+    collect(episodes_of(2, seeds, config), players, renderer)
     for seed in range(seeds):
         row: dict[Mode, RolloutStats] = {}
         order: tuple[Mode, ...] = get_args(Mode)
@@ -283,7 +287,7 @@ def compare_real(
             found: list[RolloutStats] = []
             collect(
                 episodes_of(episodes, seed, config),
-                dict.fromkeys(ROLES, policy),
+                players,
                 renderer,
                 mode=mode,
                 on_stats=found.append,
