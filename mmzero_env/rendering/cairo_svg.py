@@ -31,7 +31,7 @@ from mmzero_env.rendering.cairo_filters import prepare_filter
 from mmzero_env.rendering.cairo_layers import Layers
 from mmzero_env.rendering.cairo_masks import paint_mask
 from mmzero_env.rendering.cairo_patterns import Tile, gradient_or_pattern
-from mmzero_env.rendering.cairo_text import SettledNode, TextLines
+from mmzero_env.rendering.cairo_text import TAGS, SettledNode, TextLines, draw_text
 from mmzero_env.rendering.cairo_transforms import Transforms
 from mmzero_env.rendering.font import font_face
 from mmzero_env.rendering.frame import PAGE, Frame, fit, ink_box, rgb_of
@@ -189,13 +189,13 @@ def versions() -> dict[str, str]:
     return {"cairosvg": metadata.version("cairosvg"), "cairo": cairocffi.cairo_version_string()}
 
 
-def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
+def _remembering(function: Callable[..., Any], longest: int = 64) -> Callable[..., Any]:
     """A pure function of a text that remembers its values for short texts."""
     remembered = functools.lru_cache(maxsize=4096)(function)
 
-    def call(value: str | None, *more: Any) -> Any:
+    def call(value: Any, *more: Any) -> Any:
         # Path data would fill the memory, and does not come twice.
-        if more or (value is not None and len(value) > 64):
+        if more or (value is not None and (type(value) is not str or len(value) > longest)):
             return function(value, *more)
         return remembered(value)
 
@@ -204,6 +204,7 @@ def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _NORMALIZE = _remembering(helpers.normalize)
 _PARSE_URL = _remembering(url.parse_url)
+_PARSE_DECLARATIONS = _remembering(css.parse_declarations, 256)
 
 
 class _Cursors:
@@ -224,9 +225,12 @@ _OURS: list[tuple[ModuleType, str, Any]] = [
     (parser, "NOT_INHERITED_ATTRIBUTES", parser.NOT_INHERITED_ATTRIBUTES | _OWN),
     (surface, "SVGSurface", _Tile),
     (surface, "gradient_or_pattern", gradient_or_pattern),
+    (surface, "TAGS", TAGS),
+    (surface, "text", draw_text),
     (surface, "paint_mask", paint_mask),
     (surface, "prepare_filter", prepare_filter),
     (surface, "copy", _Cursors),
+    (css, "parse_declarations", _PARSE_DECLARATIONS),
     *((module, "normalize", _NORMALIZE) for module in (helpers, surface, text)),
     *((module, "parse_url", _PARSE_URL) for module in (helpers, path, surface, text)),
 ]

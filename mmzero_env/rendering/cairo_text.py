@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator
 
 import cairocffi
-from cairosvg import helpers, parser
+from cairosvg import helpers, parser, surface, text
 from cairosvg.surface import Surface
+
+from mmzero_env.rendering.cairo_layers import Layers
 
 _RELATIVE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(%|em|ex|ch)", re.ASCII)
 _FACTORS = {"%": 0.01, "em": 1.0, "ex": 0.5, "ch": 0.5}
@@ -149,6 +151,31 @@ class TextLines(Surface):
         """Font size of a node that is not drawn yet, in pixels."""
         settle_font_size(node)
         return helpers.size(self, node.get("font-size") or "12pt")
+
+
+def draw_text(page: Layers, node: parser.Node, draw_as_text: bool = False) -> None:
+    """Draw letters, or outline them; takes the place of CairoSVG's function.
+
+    CairoSVG outlines every text, forgets where it ended, and draws it. Unless the outlines
+    are stroked, or the box around them is painted by, nothing is left of them.
+
+    Args:
+        page: What is drawn on.
+        node: A text or a part of one.
+        draw_as_text: Whether letters are drawn.
+    """
+    if (
+        draw_as_text
+        or page.context.outlines
+        or "url" in node.get("fill", "")
+        or node.get("visibility") == "hidden"
+        or node.get("display") == "none"
+    ):
+        text.text(page, node, draw_as_text)
+
+
+TAGS = surface.TAGS | dict.fromkeys(("a", "text", "textPath", "tspan"), draw_text)
+"""CairoSVG's functions by the element that they draw."""
 
 
 def _is_anchored(leaf: parser.Node) -> bool:

@@ -111,3 +111,24 @@ def test_a_shifted_span_returns_to_its_line(draw, shift, dy) -> None:
         f'{one}<tspan dy="{dy}" font-size="10">2</tspan><tspan dy="{-dy}">y</tspan></text>'
     )
     np.testing.assert_array_equal(drawn, expected)
+
+
+# -- laid out once -------------------------------------------------------------------------
+
+
+def test_hidden_letters_take_their_place(draw) -> None:
+    text = '<text x="10" y="50" font-size="20">{}<tspan fill="red">V</tspan></text>'
+    for how in ('visibility="hidden"', 'fill="none"'):
+        hidden = draw(text.format(f"<tspan {how}>WW</tspan>"))
+        shown = draw(text.format("<tspan>WW</tspan>"))
+        assert columns(hidden, (255, 0, 0)) == columns(shown, (255, 0, 0))
+
+
+def test_a_gradient_spans_the_box_of_its_text(draw) -> None:
+    drawn = draw(
+        '<linearGradient id="g"><stop offset=".5" stop-color="red"/>'
+        '<stop offset=".5" stop-color="blue"/></linearGradient>'
+        '<text x="50" y="50" font-size="40" fill="url(#g)">MMMM</text>'
+    )
+    red, blue = columns(drawn, (255, 0, 0)), columns(drawn, (0, 0, 255))
+    assert red[1] <= blue[0]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmzero_env.errors import EngineError, UserError
-from mmzero_env.protocol import RenderJob
+from mmzero_env.protocol import Drawing, RenderJob
 from mmzero_env.rendering import BACKENDS, Renderer, RenderLimits, check_system, register_backend
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -121,15 +121,33 @@ def test_a_backend_that_cannot_start_stops_the_run(monkeypatch, workers) -> None
             renderer.render([RenderJob("a", chart(5))])
 
 
-def test_a_bomb_for_the_real_backend_ends_in_time() -> None:
+def test_bombs_for_the_real_backend_end_in_time() -> None:
     # A circle so large that cairo would cut it into endless pieces: structure does not
     # tell, the CPU limit does.
     scale = '<g transform="scale(1000000)">'
     endless = f'<svg viewBox="0 0 9 9">{scale * 3}<circle r="1000000"/>{"</g>" * 3}</svg>'
+    # The size of a tile that a style sheet sets is not counted; the tile is held small.
+    tile = (
+        '<svg viewBox="0 0 9 9"><style>pattern{width:900000px;height:900000px}</style>'
+        '<pattern id="p" patternUnits="userSpaceOnUse"><rect width="9" height="9"/></pattern>'
+        '<rect width="9" height="9" fill="url(#p)"/></svg>'
+    )
+    # Thirty layers of 64 MiB.
+    group = '<g opacity=".9">'
+    shape = '<rect width="9" height="9"/>'
+    layers = f'<svg viewBox="0 0 9 9">{group * 30}{shape}{"</g>" * 30}</svg>'
     with Renderer(size=96, workers=1, limits=RenderLimits(cpu_seconds=0.5)) as renderer:
-        drawings = renderer.render([RenderJob("a", endless), RenderJob("b", chart(5))])
-    reasons = [drawing.failure and drawing.failure.reason for drawing in drawings]
-    assert reasons == ["render_timeout", None]
+        drawings = renderer.render(
+            [RenderJob("a", endless), RenderJob("b", tile), RenderJob("c", chart(5))]
+        )
+    assert reasons(drawings) == ["render_timeout", None, None]
+    with Renderer(size=4096, workers=1) as renderer:
+        drawings = renderer.render([RenderJob("a", layers), RenderJob("b", chart(5))])
+    assert reasons(drawings) == ["render_memory", None]
+
+
+def reasons(drawings: list[Drawing]) -> list[str | None]:
+    return [drawing.failure and drawing.failure.reason for drawing in drawings]
 
 
 @pytest.mark.parametrize("launch", ["-c", "script"])
