@@ -174,9 +174,12 @@ def _evolve(args: argparse.Namespace) -> int:
         shown.close()
         print(f"\nstopped; finished stages are saved. {_how_to_resume(out)}", file=sys.stderr)
         return 130
-    except EngineError as error:
+    except EngineError:
         shown.close()
-        raise EngineError(f"{error}\n{_how_to_resume(out)}") from error
+        # The reason comes last, where one looks first.
+        if (out / "config.json").is_file():
+            print(f"finished stages are saved. {_how_to_resume(out)}", file=sys.stderr)
+        raise
     finally:
         shown.close()
     _finish(out)

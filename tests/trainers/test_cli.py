@@ -25,6 +25,7 @@ class Loop:
     loaded: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     runs: list[tuple[Any, bool]] = field(default_factory=list)
     failure: BaseException | None = None
+    writes: bool = False
     source: Path | None = None
 
     def load(self, preset: str, overrides: dict[str, str]) -> dict[str, str]:
@@ -45,6 +46,8 @@ class Loop:
         progress.start(1, ["solver"])
         progress.stage(1, "solver", 2)
         progress.step({"reward": 0.5})
+        if self.writes:
+            (out / "config.json").write_text("{}")
         if self.failure is not None:
             raise self.failure
         progress.step({"reward": 0.6})
@@ -132,8 +135,14 @@ def test_ctrl_c_prints_the_command_that_resumes(loop, tmp_path, capsys) -> None:
 def test_a_failure_of_ours_ends_with_one_and_says_how_to_resume(loop, tmp_path, capsys) -> None:
     loop.failure = EngineError("the render pool is gone")
     assert cli.main(["evolve", "--out", str(tmp_path / "r"), "--quiet"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: the render pool is gone\nResume with: mmzero evolve --resume")
+    said = capsys.readouterr().err.splitlines()
+    # Nothing was written yet, so there is nothing to resume.
+    assert said == ["error: the render pool is gone"]
+    loop.writes = True
+    assert cli.main(["evolve", "--out", str(tmp_path / "s"), "--quiet"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert f"Resume with: mmzero evolve --resume {tmp_path / 's'}" in said[-2]
+    assert said[-1] == "error: the render pool is gone"
 
 
 @pytest.mark.parametrize(
