@@ -455,7 +455,7 @@ def _real(console: Console, args: argparse.Namespace) -> dict[str, Any]:
         "policy": policy.name,
         "written": policy.facts() if isinstance(policy, TimedEngine) else "by the model",
         "episodes": args.episodes,
-        "max_tokens": args.max_tokens,
+        "max_tokens": args.max_tokens if args.lengths is None else None,
         "seeds": [{mode: dataclasses.asdict(found) for mode, found in row.items()} for row in rows],
     }
 
