@@ -1,7 +1,7 @@
 """Streaming rollouts against a barrier after every phase, in wall time.
 
     python -m benchmarks.rollout [--quick] [--json FILE]
-    python -m benchmarks.rollout --vllm BASE@URL [--prompts nano] [--episodes 32]
+    python -m benchmarks.rollout --vllm BASE@URL [--prompts nano] [--episodes 32] [--lengths 8]
 
 The first form plays real episodes (4 codes, 5 answers to each of two questions) over
 simulated engines, whose parameters :mod:`benchmarks.simulated_engine` states, in three
@@ -9,7 +9,7 @@ layouts: one engine that serves all roles (one LoRA adapter each), three engines
 each (the published run keeps every role in an engine of its own), and three engines that all
 serve all roles. It then measures what a request costs beside the engine, over an engine
 that takes no time and keeps 500 requests open. The second form compares both modes on a
-real server.
+real server; with ``--lengths``, that of :mod:`benchmarks.timed_engine`.
 
 Where the gain comes from: at a barrier the slots empty until the last straggler of the
 phase is done, and engines of other roles stand still. The first loss is a tail a phase, which
@@ -49,6 +49,7 @@ from benchmarks.simulated_engine import (
     Servers,
     SimulatedEngine,
 )
+from benchmarks.timed_engine import TimedEngine
 from mmzero_env.episode import Episode as OneEpisode
 from mmzero_env.episode import EpisodeConfig
 from mmzero_env.errors import UserError
@@ -271,14 +272,14 @@ def compare_real(
 ) -> list[dict[Mode, RolloutStats]]:
     """Both modes over a real policy, the one that goes first changing from seed to seed.
 
+    An episode that is not counted goes before: the first requests to a server are slow.
+
     Returns:
         The figures of both modes, one entry a seed.
     """
     rows: list[dict[Mode, RolloutStats]] = []
-    players = dict.fromkeys(ROLES, policy)
-    note("warming up")
     # The first requests of a server's life cost seconds more than any later ones.
-    collect(episodes_of(2, seeds, config), players, renderer)
+    collect(episodes_of(1, seeds, config), dict.fromkeys(ROLES, policy), renderer)
     for seed in range(seeds):
         row: dict[Mode, RolloutStats] = {}
         order: tuple[Mode, ...] = get_args(Mode)
@@ -287,7 +288,7 @@ def compare_real(
             found: list[RolloutStats] = []
             collect(
                 episodes_of(episodes, seed, config),
-                players,
+                dict.fromkeys(ROLES, policy),
                 renderer,
                 mode=mode,
                 on_stats=found.append,
@@ -426,7 +427,11 @@ def _simulated(console: Console, effort: Effort) -> dict[str, Any]:
 
 
 def _real(console: Console, args: argparse.Namespace) -> dict[str, Any]:
-    policy = agents.make(f"vllm:{args.vllm}")
+    policy: Policy
+    if args.lengths is None:
+        policy = agents.make(f"vllm:{args.vllm}")
+    else:
+        policy = TimedEngine(args.vllm, args.lengths)
     if not isinstance(policy, StreamingPolicy):
         raise UserError(f"policy vllm:{args.vllm} does not stream")
     sampling = {role: Sampling(max_tokens=args.max_tokens) for role in ROLES}
@@ -449,8 +454,9 @@ def _real(console: Console, args: argparse.Namespace) -> dict[str, Any]:
     show_real(console, policy.name, rows)
     return {
         "policy": policy.name,
+        "written": policy.facts() if isinstance(policy, TimedEngine) else "by the model",
         "episodes": args.episodes,
-        "max_tokens": args.max_tokens,
+        "max_tokens": args.max_tokens if args.lengths is None else None,
         "seeds": [{mode: dataclasses.asdict(found) for mode, found in row.items()} for row in rows],
     }
 
@@ -470,6 +476,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     real.add_argument("--episodes", type=int, default=32)
     real.add_argument("--seeds", type=int, default=3, help="repetitions")
     real.add_argument("--max-tokens", type=int, default=160, help="longest completion")
+    real.add_argument(
+        "--lengths", type=float, metavar="SCALE", help=f"{TimedEngine.HELP} divided by SCALE"
+    )
     real.add_argument("--size", type=int, default=96, help="side of the pictures in pixels")
     real.add_argument("--workers", type=int, default=1, help="processes that draw")
     args = parser.parse_args(arguments)

@@ -46,6 +46,7 @@ SAMPLING_FIELDS = {
     "prompt_logprobs": int,
     "detokenize": bool,
     "stop_token_ids": list,
+    "ignore_eos": bool,
     "logit_bias": dict,
 }
 
@@ -147,6 +148,7 @@ class FakeModel:
         for k in range(params.get("n", 1)):
             rng = random.Random(f"{body['model']}/{ids}/{params['seed'] + k}")
             few = min(params["max_tokens"], 1 + rng.randrange(6))
+            few = params["max_tokens"] if params.get("ignore_eos") else few
             words = forced or [rng.randrange(20, len(self.tokenizer)) for _ in range(few)]
             tokens = words if few == params["max_tokens"] else [*words, stops[0]]
             certain = forced and self.processed_logprobs
