@@ -122,8 +122,10 @@ def read_finish(choice: Mapping[str, Any]) -> str | Unusable:
     )
 
 
-def read_logprobs(choice: Mapping[str, Any]) -> list[tuple[str, float]] | Unusable:
-    """Each sampled token of a choice, as the server spells it, with its log-probability."""
+def read_logprobs(
+    choice: Mapping[str, Any],
+) -> tuple[tuple[str, ...], tuple[float, ...]] | Unusable:
+    """The sampled tokens of a choice, as the server spells them, and their log-probabilities."""
     table = choice.get("logprobs")
     content = table.get("content") if isinstance(table, Mapping) else None
     if not isinstance(content, list):
@@ -131,17 +133,26 @@ def read_logprobs(choice: Mapping[str, Any]) -> list[tuple[str, float]] | Unusab
             "expected the log-probabilities of the sampled tokens, came none",
             "If the server has none, leave the option logprobs off.",
         )
-    tokens = []
-    for place, entry in enumerate(content):
-        value = entry.get("logprob") if isinstance(entry, Mapping) else None
-        token = entry.get("token") if isinstance(entry, Mapping) else None
-        if not isinstance(token, str) or not is_logprob(value):
-            return Unusable(
-                f"expected a token and its log-probability at place {place} of "
-                f"{len(content)}, came {excerpt(repr(entry))}"
-            )
-        tokens.append((token, float(value)))
-    return tokens
+    # Thousands of entries a second: checked in one go where nothing is amiss.
+    tokens = [entry.get("token") if type(entry) is dict else None for entry in content]
+    values = [entry.get("logprob") if type(entry) is dict else None for entry in content]
+    if not _are_logprobs(values) or not set(map(type, tokens)) <= {str}:
+        for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
+            if not isinstance(token, str) or not is_logprob(value):
+                return Unusable(
+                    f"expected a token and its log-probability at place {place} of "
+                    f"{len(content)}, came {excerpt(repr(content[place]))}"
+                )
+    return tuple(tokens), tuple(map(float, values))
+
+
+def _are_logprobs(values: Sequence[Any]) -> bool:
+    """Whether :func:`is_logprob` holds of all values, sooner said than one by one."""
+    if not values:
+        return True
+    if not set(map(type, values)) <= {int, float} or not math.isfinite(sum(values)):
+        return False
+    return min(values) > -9999.0 and max(values) <= _ROUNDING
 
 
 def is_logprob(value: Any) -> TypeGuard[float]:
@@ -160,7 +171,8 @@ def read_ids(value: Any) -> tuple[int, ...] | Unusable:
     if (
         not isinstance(value, list)
         or not value
-        or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in value)
+        or set(map(type, value)) != {int}
+        or min(value) < 0
     ):
         return Unusable(f"expected a list of token ids, came {excerpt(repr(value))}")
     return tuple(value)
@@ -192,9 +204,9 @@ def _read_choice(choice: Mapping[str, Any], logprobs: bool) -> Completion | Unus
         tokens = read_logprobs(choice)
         if isinstance(tokens, Unusable):
             return tokens
-        if text and not tokens:
+        if text and not tokens[0]:
             return Unusable(f"expected log-probabilities of {excerpt(text)!r}, came none")
-        values = tuple(value for _, value in tokens)
+        values = tokens[1]
     return Completion(text, logprobs=values, finish_reason=finish)
 
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import ssl
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from agents.circuit import Circuit
 from agents.endpoint_settings import EndpointSettings, checked_url
 from agents.http_faults import (
+    Answer,
     Fault,
     Refused,
     ServerError,
@@ -38,7 +40,8 @@ from agents.usage import Tally
 T = TypeVar("T")
 
 # Servers drop idle connections after 5 s (uvicorn); letting go first avoids broken requests.
-_ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=4.0)
+_SECONDS_IDLE = 4.0
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Endpoint:
@@ -66,11 +69,8 @@ class Endpoint:
         self.settings = settings
         self.circuit = Circuit(owner, self.url, self._hidden)
         self._owner, self._tally = owner, tally
-        # A pool of httpx looks through all its connections for every request: with hundreds
-        # open that costs 15 ms each. One client a connection costs none of it.
-        self._idle: list[httpx.AsyncClient] = []
-        self._clients: list[httpx.AsyncClient] = []
-        self._tls = ssl.create_default_context() if self.url.startswith("https:") else None
+        self._session: aiohttp.ClientSession | None = None
+        self._keeper: asyncio.Task[None] | None = None
         self._last_tokens = 1
 
     async def ask(
@@ -100,15 +100,22 @@ class Endpoint:
         """
         content = json.dumps(body).encode() if isinstance(body, Mapping) else body
         budget = Budget(request_id, self.url, self.settings, self.circuit, self._tally)
-        try:
-            return await budget.attempter()(self._attempt, path, content, parse, budget, plain)
-        except Fault as fault:
-            raise PolicyError(self._hidden(budget.report(fault, self._owner))) from None
+        while True:
+            try:
+                return await self._attempt(path, content, parse, budget, plain)
+            except Fault as fault:
+                if budget.spent(fault):
+                    text = self._hidden(budget.report(fault, self._owner))
+                    raise PolicyError(text) from None
+                failed = fault
+            await budget.pause(failed)
 
     async def close(self) -> None:
         """Let go of all connections."""
-        clients, self._clients, self._idle = self._clients, [], []
-        await asyncio.gather(*(client.aclose() for client in clients), return_exceptions=True)
+        keeper, self._session, self._keeper = self._keeper, None, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
 
     async def _attempt(
         self,
@@ -121,9 +128,10 @@ class Endpoint:
         await budget.turn(self._owner)
         budget.attempts += 1
         try:
-            response = await self._send(path, content, budget)
-            wait = retry_after(response.headers, time.time())
-            problem = from_status(response, response.content, wait)
+            answer = await self._send(path, content, budget)
+            problem = None
+            if answer.status != 200:
+                problem = from_status(answer, retry_after(answer.headers, time.time()))
             if isinstance(problem, Fault):
                 raise problem
         except Fault as fault:
@@ -136,11 +144,11 @@ class Endpoint:
             raise
         self.circuit.comes_up()
         if isinstance(problem, ServerError):
-            raise self._refused(path, response.status_code, problem, budget.request_id)
-        data = response.text if plain else decode_json(response, response.content)
-        if isinstance(data, Mapping):
+            raise self._refused(path, answer.status, problem, budget.request_id)
+        data = answer.content.decode("utf-8", "replace") if plain else decode_json(answer)
+        if isinstance(data, dict):
             self._count(data)
-        if (until := allowance(response.headers, self._last_tokens, time.time())) is not None:
+        if (until := allowance(answer.headers, self._last_tokens, time.time())) is not None:
             self.circuit.hold(until)
         if not isinstance(data, Unusable):
             data = parse(data)
@@ -148,7 +156,7 @@ class Endpoint:
             raise Fault("answer", data.reason, data.mend)
         return data
 
-    async def _send(self, path: str, content: bytes | None, budget: Budget) -> httpx.Response:
+    async def _send(self, path: str, content: bytes | None, budget: Budget) -> Answer:
         """One request and the whole of its response."""
         s = self.settings
         # Attempts have names of their own: a server may still be busy with the one before.
@@ -159,31 +167,32 @@ class Endpoint:
         }
         if content is not None:
             headers["Content-Type"] = "application/json"
-        client = self._idle.pop() if self._idle else self._client()
+        if self._session is None:
+            self._session = self._connect()
         try:
-            async with asyncio.timeout(s.timeout):
-                return await client.request(
-                    "GET" if content is None else "POST",
-                    self.url + path,
-                    content=content,
-                    headers=headers,
-                )
-        except (httpx.HTTPError, TimeoutError) as error:
+            async with self._session.request(
+                "GET" if content is None else "POST",
+                self.url + path,
+                data=content,
+                headers=headers,
+                allow_redirects=False,
+            ) as response:
+                return Answer(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise from_exception(error, s.timeout, s.connect_timeout) from error
-        finally:
-            self._idle.append(client)
 
-    def _client(self) -> httpx.AsyncClient:
-        client = httpx.AsyncClient(
-            headers=self.settings.headers,
-            timeout=httpx.Timeout(None, connect=self.settings.connect_timeout),
-            limits=_ONE_CONNECTION,
-            verify=self._tls or False,
-            # Proxies are for servers elsewhere.
-            trust_env=httpx.URL(self.url).host not in ("127.0.0.1", "localhost", "::1"),
+    def _connect(self) -> aiohttp.ClientSession:
+        s = self.settings
+        session = aiohttp.ClientSession(
+            # How many are open at a time is the policy's business.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_SECONDS_IDLE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=s.headers,
+            proxy=_proxy(URL(self.url)),
+            timeout=aiohttp.ClientTimeout(total=s.timeout, sock_connect=s.connect_timeout),
         )
-        self._clients.append(client)
-        return client
+        self._keeper = asyncio.create_task(_keep(session))
+        return session
 
     def _authorization(self) -> dict[str, str]:
         key = self._key()
@@ -222,3 +231,25 @@ class Endpoint:
         self._tally.add(prompt_tokens=counts[0], completion_tokens=counts[1])
         if sum(counts):
             self._last_tokens = sum(counts)
+
+
+async def _keep(session: aiohttp.ClientSession) -> None:
+    """Close a session when the loop ends, be its owner forgotten or not."""
+    try:
+        while True:
+            # The loop itself refers to what sleeps on it; other tasks could be collected.
+            await asyncio.sleep(3600)
+    finally:
+        await session.close()
+
+
+def _proxy(url: URL) -> str | None:
+    """The proxy that the environment names for a server elsewhere.
+
+    aiohttp's own way (``trust_env``) would also send passwords from ``.netrc``.
+    """
+    host = url.host or ""
+    if host in _LOOPBACK or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(url.scheme) or proxies.get("all")

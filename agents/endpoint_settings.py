@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import httpx
+from yarl import URL
 
 from mmzero_env.errors import UserError
 
@@ -67,10 +67,10 @@ def checked_url(url: str) -> str:
         UserError: If it is no HTTP URL, or carries a password, a query or a fragment.
     """
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parsed = URL(url)
+    except ValueError as error:
         raise UserError(f"{url!r} is no URL: {error}") from None
-    if parsed.userinfo or parsed.query or parsed.fragment:
+    if parsed.raw_user is not None or parsed.raw_query_string or parsed.raw_fragment:
         raise UserError(
             f"a URL carries no user, password, query or fragment, came one for {parsed.host!r}; "
             "a key belongs into an environment variable (option api_key_env)"

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import httpx
+import aiohttp
 
 from agents.policy import PolicyError
 
@@ -96,23 +94,38 @@ class Refused(PolicyError):
         self.status, self.error, self.request_id = status, error, request_id
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A response, whole.
+
+    Attributes:
+        status: Of HTTP.
+        headers: By name in any case.
+        content: Its body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
 def from_exception(error: Exception, timeout: float, connect_timeout: float) -> Fault:
     """The fault behind an exception of the HTTP client.
 
     Args:
-        error: A transport error of httpx, or a TimeoutError.
+        error: An error of aiohttp, or a TimeoutError.
         timeout: Seconds that an answer may take.
         connect_timeout: Seconds that connecting may take.
     """
-    if isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
         return Fault("down", f"no connection within {connect_timeout:g} s")
-    if isinstance(error, httpx.ConnectError):
-        causes = list(_causes(error))
-        if any(isinstance(cause, socket.gaierror | ssl.SSLError) for cause in causes):
-            return Fault("answer", f"no connection: {error}", "See that the URL is right.")
-        refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+    hopeless = aiohttp.ClientConnectorDNSError | aiohttp.ClientSSLError | aiohttp.InvalidURL
+    if isinstance(error, hopeless):
+        return Fault("answer", f"no connection: {error}", "See that the URL is right.")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        refused = isinstance(error.os_error, ConnectionRefusedError)
         return Fault("down", "connection refused" if refused else f"no connection: {error}")
-    if isinstance(error, TimeoutError | httpx.TimeoutException):
+    if isinstance(error, TimeoutError):
         return Fault(
             "answer",
             f"no answer within {timeout:g} s",
@@ -121,33 +134,21 @@ def from_exception(error: Exception, timeout: float, connect_timeout: float) -> 
     return Fault("broken", f"the connection broke: {error or type(error).__name__}")
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        if isinstance(error, BaseExceptionGroup):
-            for member in error.exceptions:
-                yield from _causes(member)
-        error = error.__cause__ or error.__context__
-
-
-def from_status(
-    response: httpx.Response, content: bytes, wait: float | None
-) -> Fault | ServerError | None:
+def from_status(answer: Answer, wait: float | None) -> Fault | ServerError | None:
     """What the status of a response means.
 
     Args:
-        response: Its status and headers are read.
-        content: Its body.
+        answer: The response.
         wait: What :func:`agents.rate_limits.retry_after` read from the headers.
 
     Returns:
         None for 200, a fault that another attempt may cure, or what the server said when it
         refused for good.
     """
-    status = response.status_code
+    status = answer.status
     if status == 200:
         return None
-    error = server_error(content)
+    error = server_error(answer.content)
     came = f"HTTP {status} ({error.message})"
     if status in _BUSY and error.code not in _OUT_OF_MONEY:
         return Fault("busy", came, "Lower max_open, or raise patience.", wait=wait)
@@ -156,7 +157,7 @@ def from_status(
     if status >= 500 or status in _ONCE_MORE:
         return Fault("answer", came, "The server's own log says more.", wait=wait)
     if 300 <= status < 400:
-        place = response.headers.get("location", "nowhere")
+        place = answer.headers.get("location", "nowhere")
         return ServerError(f"redirected to {place}; give that address")
     return error
 
@@ -180,13 +181,14 @@ def server_error(content: bytes) -> ServerError:
     )
 
 
-def decode_json(response: httpx.Response, content: bytes) -> Any | Unusable:
+def decode_json(answer: Answer) -> Any | Unusable:
     """The JSON object in a response with status 200.
 
     Returns:
         A mapping, or why there is none.
     """
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content = answer.content
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         return Unusable(
             f"expected application/json, came {kind or 'no content type'}: "
@@ -197,7 +199,7 @@ def decode_json(response: httpx.Response, content: bytes) -> Any | Unusable:
         data = json.loads(content)
     except ValueError as error:
         return Unusable(f"the JSON of {len(content)} bytes is damaged or cut off: {error}")
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         return Unusable(f"expected a JSON object, came {excerpt(json.dumps(data))}")
     return data
 

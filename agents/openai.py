@@ -174,6 +174,8 @@ class OpenAIPolicy(HttpPolicy):
                     len(done),
                     request.n,
                 )
+        if request.n == 1:
+            return Response(request.id, await self._ask(request, message))
         single = [self._ask(request, message, sample=k) for k in range(request.n)]
         return Response(request.id, tuple(done for (done,) in await together(single)))
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
+from functools import cached_property
 
 from agents.circuit import Circuit
 from agents.endpoint_settings import EndpointSettings
@@ -45,20 +44,13 @@ class Budget:
         """
         self.request_id, self.attempts = request_id, 0
         self._url, self._settings, self._circuit, self._tally = url, settings, circuit, tally
-        self._rng = random.Random(f"{request_id}/backoff")
         self._faults, self._waited = 0, 0.0
         self._waiting_since: float | None = None
-        self._exponential = wait_exponential(settings.backoff, _LONGEST_PAUSE * settings.backoff)
 
-    def attempter(self) -> AsyncRetrying:
-        """Repeats a call while it raises a :class:`Fault` and the budget lasts."""
-        return AsyncRetrying(
-            retry=retry_if_exception_type(Fault),
-            wait=self._pause,
-            stop=self._spent,
-            sleep=self._sleep,
-            reraise=True,
-        )
+    @cached_property
+    def _rng(self) -> random.Random:
+        # Most requests need none, and a generator costs more than all the rest of this class.
+        return random.Random(f"{self.request_id}/backoff")
 
     async def turn(self, owner: str) -> None:
         """Wait until the server's rate limits allow a request.
@@ -99,15 +91,8 @@ class Budget:
             f"{fault.reason.rstrip('.')}. {mend}".rstrip()
         )
 
-    def _pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt."""
-        fault = _fault(state)
-        pause = self._exponential(state) * self._rng.uniform(0.5, 1)
-        return pause if fault.wait is None else max(pause, fault.wait)
-
-    def _spent(self, state: RetryCallState) -> bool:
-        """Whether to give up."""
-        fault = _fault(state)
+    def spent(self, fault: Fault) -> bool:
+        """Whether to give up after an attempt that failed."""
         if fault.kind in ("answer", "broken"):
             self._waiting_since = None
             self._faults += 1
@@ -126,9 +111,13 @@ class Budget:
             self._waiting_since = now
         return now - self._waiting_since + seconds <= self._settings.patience
 
-    async def _sleep(self, seconds: float) -> None:
-        """Before another attempt; cut short when another request found the server up."""
+    async def pause(self, fault: Fault) -> None:
+        """Wait before another attempt; cut short when another request found the server up."""
         self._tally.add(retries=1)
+        # Far beyond 2**10 no float would hold the power any more.
+        growth = min(2.0 ** min(self.attempts - 1, 10), _LONGEST_PAUSE)
+        seconds = self._settings.backoff * growth * self._rng.uniform(0.5, 1)
+        seconds = max(seconds, fault.wait or 0)
         if not self._circuit.down:
             await self._wait(seconds)
             return
@@ -143,10 +132,3 @@ class Budget:
     def _count(self, seconds: float) -> None:
         self._waited += seconds
         self._tally.add(seconds_waiting=seconds)
-
-
-def _fault(state: RetryCallState) -> Fault:
-    assert state.outcome is not None
-    fault = state.outcome.exception()
-    assert isinstance(fault, Fault)
-    return fault

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
@@ -51,19 +51,18 @@ class Tally:
     """Counts from the threads of one policy."""
 
     prices: Prices = Prices()
-    _counts: Usage = Usage()
+    _counts: dict[str, Any] = field(default_factory=lambda: asdict(Usage()))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, **more: Any) -> None:
         """Add to counters of :class:`Usage`, by name."""
         with self._lock:
-            now = {name: getattr(self._counts, name) + value for name, value in more.items()}
-            self._counts = replace(self._counts, **now)
+            for name, value in more.items():
+                self._counts[name] += value
 
     def snapshot(self) -> Usage:
         """The counters as they are now."""
         with self._lock:
-            counts = self._counts
-        return replace(
-            counts, cost=self.prices.cost(counts.prompt_tokens, counts.completion_tokens)
-        )
+            counts = Usage(**self._counts)
+        cost = self.prices.cost(counts.prompt_tokens, counts.completion_tokens)
+        return replace(counts, cost=cost)

@@ -245,12 +245,13 @@ def _read_choice(choice: Mapping[str, Any]) -> Sampled | Unusable:
     tokens = read_logprobs(choice)
     if isinstance(tokens, Unusable):
         return tokens
-    if [name for name, _ in tokens] != [f"token_id:{i}" for i in ids]:
+    names, values = tokens
+    if names != tuple([f"token_id:{i}" for i in ids]):
         return Unusable(
             f"expected log-probabilities of the {len(ids)} sampled tokens, came "
-            f"{len(tokens)}: {excerpt(str([name for name, _ in tokens]))}"
+            f"{len(names)}: {excerpt(str(list(names)))}"
         )
-    return Sampled(ids, tuple(value for _, value in tokens), finish)
+    return Sampled(ids, values, finish)
 
 
 def read_models(data: Mapping[str, Any]) -> dict[str, str] | Unusable:

@@ -336,7 +336,7 @@ def test_it_needs_no_machine_learning_library(server):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("module", ["httpx", "tenacity"])
+@pytest.mark.parametrize("module", ["aiohttp", "yarl"])
 def test_a_missing_library_is_named_with_the_extra_that_brings_it(module):
     code = f"import sys; sys.modules[{module!r}] = None; import agents; agents.make('openai:m')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
