@@ -168,12 +168,7 @@ def is_logprob(value: Any) -> TypeGuard[float]:
 
 def read_ids(value: Any) -> tuple[int, ...] | Unusable:
     """A list of token ids that is not empty."""
-    if (
-        not isinstance(value, list)
-        or not value
-        or set(map(type, value)) != {int}
-        or min(value) < 0
-    ):
+    if not isinstance(value, list) or not value or set(map(type, value)) != {int} or min(value) < 0:
         return Unusable(f"expected a list of token ids, came {excerpt(repr(value))}")
     return tuple(value)
 

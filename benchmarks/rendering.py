@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from benchmarks.facts import machine_facts, print_facts
 from benchmarks.rendering_memory import MemoryFigures, measure_memory
 from benchmarks.rendering_pool import PoolFigures, measure_pool
 from mmzero_env.errors import UserError
+from mmzero_env.rendering.spawner import ONE_THREAD
 
 DEFAULT = "cairosvg"
 PACKAGES = ("numpy", "cairosvg", "cairocffi", "lxml", "pillow", "pyvips", "pyvips-binary")
@@ -307,6 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     args = parser.parse_args(arguments)
     console = Console()
+    # As in a render worker: threads that wait for each other would count as CPU time.
+    os.environ.update(ONE_THREAD)
     try:
         if args.gallery:
             console.print(f"written: {gallery.write(args.out, args.limit)}", soft_wrap=True)

@@ -45,7 +45,7 @@ main(arguments)
 
 # Numerical libraries would start a thread per core for arrays of a few kilobytes, and
 # nothing with threads can be forked.
-_ONE_THREAD = {
+ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
@@ -112,7 +112,7 @@ class Spawner:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env={**os.environ, **_ONE_THREAD, **_BUNDLED_FONTS},
+                env={**os.environ, **ONE_THREAD, **_BUNDLED_FONTS},
                 pass_fds=(theirs.fileno(),),
             )
         except OSError as error:
