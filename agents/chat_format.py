@@ -134,8 +134,8 @@ def read_logprobs(
             "If the server has none, leave the option logprobs off.",
         )
     # Thousands of entries a second: checked in one go where nothing is amiss.
-    tokens = [entry.get("token") if type(entry) is dict else None for entry in content]
-    values = [entry.get("logprob") if type(entry) is dict else None for entry in content]
+    tokens: list[Any] = [entry.get("token") if type(entry) is dict else None for entry in content]
+    values: list[Any] = [entry.get("logprob") if type(entry) is dict else None for entry in content]
     if not _are_logprobs(values) or not set(map(type, tokens)) <= {str}:
         for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
             if not isinstance(token, str) or not is_logprob(value):
@@ -168,12 +168,7 @@ def is_logprob(value: Any) -> TypeGuard[float]:
 
 def read_ids(value: Any) -> tuple[int, ...] | Unusable:
     """A list of token ids that is not empty."""
-    if (
-        not isinstance(value, list)
-        or not value
-        or set(map(type, value)) != {int}
-        or min(value) < 0
-    ):
+    if not isinstance(value, list) or not value or set(map(type, value)) != {int} or min(value) < 0:
         return Unusable(f"expected a list of token ids, came {excerpt(repr(value))}")
     return tuple(value)
 
