@@ -295,6 +295,21 @@ def test_a_forked_process_makes_connections_of_its_own(server, make):
     assert policy.generate([ask()])[0].completions == before
 
 
+def test_a_proxy_of_the_environment_is_for_servers_elsewhere(server, make, monkeypatch):
+    proxy = FakeServer()
+    try:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        assert make().generate([ask()]) and not proxy.seen
+        elsewhere = OpenAIPolicy("fake@http://server.invalid", backoff=0.01, retries=0)
+        with pytest.raises(PolicyError, match="HTTP 404"):
+            elsewhere.generate([ask()])
+        elsewhere.close()
+        assert proxy.asked(f"http://server.invalid{CHAT}")
+    finally:
+        proxy.stop()
+
+
 def test_pickling_says_what_to_do_instead(server, make):
     with pytest.raises(TypeError, match="cannot be pickled; send its name"):
         pickle.dumps(make())
