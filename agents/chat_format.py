@@ -134,8 +134,8 @@ def read_logprobs(
             "If the server has none, leave the option logprobs off.",
         )
     # Thousands of entries a second: checked in one go where nothing is amiss.
-    tokens = [entry.get("token") if type(entry) is dict else None for entry in content]
-    values = [entry.get("logprob") if type(entry) is dict else None for entry in content]
+    tokens: list[Any] = [entry.get("token") if type(entry) is dict else None for entry in content]
+    values: list[Any] = [entry.get("logprob") if type(entry) is dict else None for entry in content]
     if not _are_logprobs(values) or not set(map(type, tokens)) <= {str}:
         for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
             if not isinstance(token, str) or not is_logprob(value):

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from agents.background import Background
 from agents.endpoint import Endpoint
 from agents.endpoint_settings import EndpointSettings
+from agents.picture_urls import PictureUrls
 from agents.policy import PolicyError, check_request
 from agents.usage import Prices, Tally, Usage
 from mmzero_env.errors import UserError
@@ -65,6 +66,7 @@ class HttpPolicy(ABC):
         self._endpoints = [
             Endpoint(self.name, url, self._settings, self._tally) for url in self._urls
         ]
+        self._pictures = PictureUrls()
         self._slots = asyncio.Semaphore(self.max_open)
         self._open: set[asyncio.Task[Response]] = set()
 

@@ -9,7 +9,6 @@ sampled text, not the sampler's token ids.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
@@ -21,7 +20,7 @@ from mmzero_env.errors import UserError, unknown
 from mmzero_env.protocol import Completion, Request, Response
 
 try:
-    from agents.chat_format import data_url, disarm, model_names, read_chat, user_message
+    from agents.chat_format import disarm, model_names, read_chat, user_message
     from agents.endpoint_settings import EndpointSettings, checked_url
     from agents.http_faults import Refused
     from agents.http_policy import HttpPolicy, together
@@ -154,7 +153,7 @@ class OpenAIPolicy(HttpPolicy):
     async def _answer(self, request: Request) -> Response:
         url = None
         if request.image is not None:
-            url = await asyncio.to_thread(data_url, request.image)
+            url = await self._pictures.url(request.image)
         message = user_message(disarm(request.prompt), url)
         if request.n > 1 and not self._one_by_one:
             try:

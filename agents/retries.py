@@ -104,17 +104,10 @@ class Budget:
         )
         return False
 
-    def _can_wait(self, seconds: float) -> bool:
-        """Whether patience covers another wait; it runs from the first one on."""
-        now = time.monotonic()
-        if self._waiting_since is None:
-            self._waiting_since = now
-        return now - self._waiting_since + seconds <= self._settings.patience
-
     async def pause(self, fault: Fault) -> None:
         """Wait before another attempt; cut short when another request found the server up."""
         self._tally.add(retries=1)
-        # Far beyond 2**10 no float would hold the power any more.
+        # The exponent is bounded, too: a patient request may make thousands of attempts.
         growth = min(2.0 ** min(self.attempts - 1, 10), _LONGEST_PAUSE)
         seconds = self._settings.backoff * growth * self._rng.uniform(0.5, 1)
         seconds = max(seconds, fault.wait or 0)
@@ -124,6 +117,13 @@ class Budget:
         started = time.monotonic()
         await self._circuit.answers(seconds)
         self._count(time.monotonic() - started)
+
+    def _can_wait(self, seconds: float) -> bool:
+        """Whether patience covers another wait; it runs from the first one on."""
+        now = time.monotonic()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        return now - self._waiting_since + seconds <= self._settings.patience
 
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -16,6 +16,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from zlib import crc32
 
@@ -24,7 +25,6 @@ from mmzero_env.errors import UserError, unknown
 from mmzero_env.protocol import ROLES, Completion, Request, Response, Role
 
 try:
-    from agents.chat_format import data_url
     from agents.endpoint_settings import EndpointSettings
     from agents.http_policy import HttpPolicy, together
     from agents.vllm_format import Prompt, generate_body, read_generated, read_scores, score_body
@@ -36,6 +36,8 @@ from agents.policy import PolicyError
 from agents.usage import Prices
 
 log = logging.getLogger("mmzero")
+
+_PROMPTS_KEPT = 1024
 
 
 class VllmPolicy(HttpPolicy):
@@ -264,7 +266,7 @@ class VllmPolicy(HttpPolicy):
         vocabulary = self._vocabulary
         assert vocabulary is not None, "a server that is ready has told us the tokenizer"
         with_image = request.image is not None
-        ids = vocabulary.encoder.unexpanded(request.prompt, with_image=with_image)
+        ids = self._ids(request.prompt, with_image=with_image)
         if request.image is None:
             return vocabulary, Prompt(ids)
         if ids.count(vocabulary.image_token_id or -1) != 1:
@@ -272,7 +274,7 @@ class VllmPolicy(HttpPolicy):
                 f"request {request.id}: {self._base!r} takes no picture: expected one placeholder "
                 f"{vocabulary.image_token_id} in its prompt, came {list(ids)}"
             )
-        url = await asyncio.to_thread(data_url, request.image)
+        url = await self._pictures.url(request.image)
         return vocabulary, Prompt(ids, ids.index(vocabulary.image_token_id), url)
 
     async def _load_vocabulary(self, root: str) -> Vocabulary:
@@ -280,7 +282,10 @@ class VllmPolicy(HttpPolicy):
         async with self._loading:
             if self._vocabulary is None:
                 path = self._base if os.path.isdir(self._base) else root
-                self._vocabulary = await asyncio.to_thread(Vocabulary.load, self._tokenizer or path)
+                loaded = await asyncio.to_thread(Vocabulary.load, self._tokenizer or path)
+                # A question is asked about several pictures, a topic in several episodes.
+                self._ids = lru_cache(_PROMPTS_KEPT)(loaded.encoder.unexpanded)
+                self._vocabulary = loaded
         return self._vocabulary
 
     async def _switch(self, role: Role, name: str, path: str) -> None:

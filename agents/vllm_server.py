@@ -23,7 +23,7 @@ from agents.vocabulary import Vocabulary
 
 T = TypeVar("T")
 
-_PROBE = "A picture of 7 zebras."
+PROBE = "A picture of 7 zebras."
 # A forced token has the log-probability 0 under the distribution that it was drawn from.
 _FORCED = 1e-3
 
@@ -196,7 +196,7 @@ class VllmServer:
         epoch = self.endpoint.circuit.epoch
         self.base_name = self._find_base(served)
         vocabulary = await self._vocabulary(served[self.base_name])
-        ids = vocabulary.encoder.unexpanded(_PROBE, with_image=False)
+        ids = vocabulary.encoder.unexpanded(PROBE, with_image=False)
         await self._check_tokenizer(ids)
         await self._check_sampler(Prompt(ids), vocabulary)
         self._checked = epoch
@@ -215,7 +215,7 @@ class VllmServer:
         )
 
     async def _check_tokenizer(self, ids: tuple[int, ...]) -> None:
-        content = [{"type": "text", "text": _PROBE}]
+        content = [{"type": "text", "text": PROBE}]
         body = {"model": self.base_name, "messages": [{"role": "user", "content": content}]}
         try:
             came = await self.endpoint.ask(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -40,7 +40,7 @@ class Manner:
 
 
 @contextmanager
-def serving(manner: Manner) -> Iterator[str]:
+def serving(manner: Manner) -> Generator[str]:
     """Serve in a process of its own; gives the URL."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

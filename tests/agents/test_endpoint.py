@@ -278,14 +278,36 @@ def test_it_can_be_used_inside_a_running_event_loop(server, make):
 def test_a_forked_process_makes_connections_of_its_own(server, make):
     policy = make()
     before = policy.generate([ask()])[0].completions
+    server.script(CHAT, Step(wait=1.0))
+    open_meanwhile = policy.submit(ask())
+    wait_for(lambda: server.open == 1)
     child = os.fork()
     if child == 0:
         try:
-            os._exit(0 if policy.generate([ask()])[0].completions == before else 1)
+            again = policy.generate([ask()])[0].completions
+            gc.collect()
+            os._exit(0 if again == before else 1)
         except BaseException:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
+    assert open_meanwhile.result(timeout=5).completions == before
+    assert policy.usage.retries == 0
     assert policy.generate([ask()])[0].completions == before
+
+
+def test_a_proxy_of_the_environment_is_for_servers_elsewhere(server, make, monkeypatch):
+    proxy = FakeServer()
+    try:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        assert make().generate([ask()]) and not proxy.seen
+        elsewhere = OpenAIPolicy("fake@http://server.invalid", backoff=0.01, retries=0)
+        with pytest.raises(PolicyError, match="HTTP 404"):
+            elsewhere.generate([ask()])
+        elsewhere.close()
+        assert proxy.asked(f"http://server.invalid{CHAT}")
+    finally:
+        proxy.stop()
 
 
 def test_pickling_says_what_to_do_instead(server, make):
