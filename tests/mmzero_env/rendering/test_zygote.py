@@ -70,10 +70,18 @@ def launch():
             )
             stack.callback(process.communicate)
             stack.callback(end_group, process.pid)
-            assert process.stdout is not None
-            return process, [int(pid) for pid in process.stdout.readline().split()]
+            return process, [int(pid) for pid in first_line(process).split()]
 
         yield start
+
+
+def first_line(process: subprocess.Popen) -> bytes:
+    """Byte by byte: what a buffered reader takes beyond the line is lost to communicate()."""
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+        line += byte
+    return line
 
 
 def end_group(pid: int) -> None:
