@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import Future
 from typing import Any, NoReturn, TypeVar
 
 from agents.background import Background
 from agents.endpoint import Endpoint
 from agents.endpoint_settings import EndpointSettings
 from agents.picture_urls import PictureUrls
-from agents.policy import PolicyError, check_request
+from agents.policy import PolicyError, answer_all, check_request
 from agents.usage import Prices, Tally, Usage
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Request, Response
@@ -90,15 +90,7 @@ class HttpPolicy(ABC):
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer every request; see :meth:`agents.policy.Policy.generate`."""
-        futures = [self.submit(request) for request in requests]
-        try:
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        return answer_all(self.submit, requests)
 
     def close(self) -> None:
         """Give up what is open and let go of connections. Safe to repeat."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import Protocol, runtime_checkable
 
 from mmzero_env.errors import EngineError, UserError
@@ -61,6 +61,32 @@ class StreamingPolicy(Policy, Protocol):
     def close(self) -> None:
         """Give up what is open and let go of connections. Safe to repeat."""
         ...
+
+
+def answer_all(
+    submit: Callable[[Request], Future[Response]], requests: Sequence[Request]
+) -> list[Response]:
+    """What ``generate`` is for a policy that streams: send everything off and wait for it.
+
+    Args:
+        submit: The policy's own.
+        requests: What to answer.
+
+    Returns:
+        One response a request, in the same order.
+
+    Raises:
+        PolicyError: The first failure; what is still open is given up.
+    """
+    futures = [submit(request) for request in requests]
+    try:
+        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+            future.result()
+        return [future.result() for future in futures]
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
 
 
 class PolicyError(EngineError):

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import Future
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from agents.policy import PolicyError, check_request
+from agents.policy import PolicyError, answer_all, check_request
 from agents.registry import missing_extra
 from agents.vllm_installation import Installation
 from agents.vllm_settings import VllmSettings, find_model
@@ -132,15 +132,7 @@ class VllmEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer every request; see :meth:`agents.policy.Policy.generate`."""
-        futures = [self.submit(request) for request in requests]
-        try:
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        return answer_all(self.submit, requests)
 
     def load_adapter(self, role: Role, name: str, path: str) -> None:
         """Switch a role to a new version of its adapter.

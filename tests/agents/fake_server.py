@@ -82,9 +82,10 @@ class FakeServer(FakeModel):
 
     def stop(self) -> None:
         """Like a server that is killed: connections are refused from now on."""
-        self._stopping.set()
+        # The door first: who is cut off would otherwise be let in once more and cut off again.
         self._http.shutdown()
         self._http.server_close()
+        self._stopping.set()
 
     def script(self, path: str, *steps: Step) -> None:
         self._steps[path].extend(steps)
