@@ -34,12 +34,12 @@ from mmzero_env.world import SIDE
 from mmzero_env.world.probe import probe_items
 from trainers import checkpoints, stages
 from trainers import config as configs
-from trainers.config import RunConfig
 from trainers.evaluate import scores
 from trainers.learner import Learner
 from trainers.learners import make_learners
 from trainers.players import Players, open_players
 from trainers.progress import Progress
+from trainers.run_config import RunConfig
 from trainers.run_log import RunLog, write_atomically
 
 PROBE = "probe"

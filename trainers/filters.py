@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmzero_env.protocol import EpisodeOutcome, EpisodeRewards, Image, Proposal
-from trainers.config import FilterConfig
+from trainers.run_config import FilterConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from mmzero_env.episode import request_seed
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Role
 from trainers import checkpoints
-from trainers.config import RunConfig
 from trainers.learner import Learner, is_learner
+from trainers.run_config import RunConfig
 
 
 def make_learners(config: RunConfig, finished: Mapping[Role, Path]) -> dict[Role, Learner]:

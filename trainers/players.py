@@ -21,8 +21,8 @@ from agents.policy import Policy, StreamingPolicy
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Role
 from trainers.canary import COMPLETION, CanaryReading, Sampler, SyncCanary
-from trainers.config import RunConfig
 from trainers.learner import Learner
+from trainers.run_config import RunConfig
 from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers
 
 LOCAL = "local"

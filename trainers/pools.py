@@ -12,9 +12,9 @@ from mmzero_env.episode import request_seed
 from mmzero_env.parsing import extract_code, parse_proposal
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import TOPICS, Proposal, RenderJob, Request, Response
-from trainers.config import RunConfig
 from trainers.dispatcher import answer, next_event
 from trainers.render_queue import Drawn, JobRenderer, RenderQueue
+from trainers.run_config import RunConfig
 
 T = TypeVar("T")
 

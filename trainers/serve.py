@@ -20,7 +20,7 @@ from mmzero_env.errors import EngineError, UserError
 
 if TYPE_CHECKING:
     from agents.vllm_process import VllmProcess
-    from trainers.config import RunConfig, ServeConfig
+    from trainers.run_config import RunConfig, ServeConfig
 
 SERVE_LOGS = Path("runs/serve")
 

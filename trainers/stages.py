@@ -16,7 +16,6 @@ from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import EpisodeRewards, Proposal, Request, Role
 from mmzero_env.rewards import RewardDesign
 from trainers.audit import share_right
-from trainers.config import RunConfig, StageConfig
 from trainers.dispatcher import answer
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
 from trainers.groups import Group, coder_groups, proposer_groups
@@ -28,7 +27,9 @@ from trainers.pools import epochs, propose, render_rates, topics
 from trainers.render_queue import JobRenderer
 from trainers.rollout import Rollout, collect
 from trainers.rollout_stats import RolloutStats
+from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
+from trainers.stage_config import StageConfig
 
 Metrics = dict[str, float | None]
 

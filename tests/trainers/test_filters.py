@@ -7,8 +7,8 @@ import pytest
 
 from mmzero_env.protocol import CodeOutcome, Drawing, EpisodeOutcome, Failure, Proposal, Question
 from mmzero_env.rewards import get_design
-from trainers.config import FilterConfig
 from trainers.filters import solver_prompts
+from trainers.run_config import FilterConfig
 
 PROPOSAL = Proposal("map", "Two towns by a lake", "How many towns?", "2", "Times three?", "6")
 IMAGE = np.full((2, 2, 3), 255, dtype=np.uint8)
