@@ -153,7 +153,8 @@ class StageStore:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
+    why = next(iter(str(error).splitlines()), "")
     return UserError(
-        f"{path} is damaged ({type(error).__name__}: {error}). Remove the folder "
+        f"{path} is damaged ({type(error).__name__}: {why}). Remove the folder "
         f"{path.parent.parent}: the stage then begins again and comes out the same."
     )
