@@ -136,7 +136,7 @@ def read_logprobs(
     # Thousands of entries a second: checked in one go where nothing is amiss.
     tokens: list[Any] = [entry.get("token") if type(entry) is dict else None for entry in content]
     values: list[Any] = [entry.get("logprob") if type(entry) is dict else None for entry in content]
-    if not _are_logprobs(values) or not set(map(type, tokens)) <= {str}:
+    if not are_logprobs(values) or not set(map(type, tokens)) <= {str}:
         for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
             if not isinstance(token, str) or not is_logprob(value):
                 return Unusable(
@@ -146,7 +146,7 @@ def read_logprobs(
     return tuple(tokens), tuple(map(float, values))
 
 
-def _are_logprobs(values: Sequence[Any]) -> bool:
+def are_logprobs(values: Sequence[Any]) -> bool:
     """Whether :func:`is_logprob` holds of all values, sooner said than one by one."""
     if not values:
         return True

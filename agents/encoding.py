@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from PIL import Image as PILImage
+from transformers import PreTrainedTokenizerFast
 
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Image, Request
@@ -79,6 +80,7 @@ class PromptEncoder:
     ) -> None:
         """See the class."""
         self.tokenizer = tokenizer
+        self._backend = _backend(tokenizer)
         self.image_processor = image_processor
         self.processor = processor
         self.image_token_id = image_token_id
@@ -243,7 +245,23 @@ class PromptEncoder:
         return tuple(i for part in parts for i in self._tokens(part))
 
     def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        fast = self._backend
+        if fast is None or fast.truncation or fast.padding or fast.encode_special_tokens:
+            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return fast.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+
+def _backend(tokenizer: Any) -> Any:
+    """What does the work of a tokenizer that adds nothing to it of its own, or None.
+
+    Asked directly for ids alone it is a third quicker than through transformers.
+    """
+    base = PreTrainedTokenizerFast
+    if not isinstance(tokenizer, base) or tokenizer.split_special_tokens:
+        return None
+    own = type(tokenizer)
+    same = own.__call__ is base.__call__ and own._encode_plus is base._encode_plus
+    return tokenizer.backend_tokenizer if same else None
 
 
 def image_key(image: Image) -> bytes:

@@ -22,11 +22,14 @@ from yarl import URL
 from agents.circuit import Circuit
 from agents.endpoint_settings import EndpointSettings, checked_url
 from agents.http_faults import (
+    JSON,
     Answer,
     Fault,
+    Read,
     Refused,
     ServerError,
     Unusable,
+    content_type,
     decode_json,
     from_exception,
     from_status,
@@ -80,6 +83,7 @@ class Endpoint:
         *,
         request_id: str,
         body: Mapping[str, Any] | bytes | None = None,
+        quick: Callable[[bytes], Read[T] | None] | None = None,
         plain: bool = False,
     ) -> T:
         """Send a request until there is a usable answer.
@@ -89,10 +93,12 @@ class Endpoint:
             parse: Reads the JSON object that came, or says why it cannot be used.
             request_id: For messages, and sent as ``X-Request-Id``.
             body: Posted as JSON, or the JSON itself; None sends a GET.
+            quick: Reads the JSON itself if it is as expected, and gives what ``parse`` would
+                give; ``parse`` has the word on all that it gives None for.
             plain: The answer is text, not JSON.
 
         Returns:
-            What ``parse`` gave.
+            What ``parse`` or ``quick`` gave.
 
         Raises:
             Refused: If the server said no for good.
@@ -102,7 +108,7 @@ class Endpoint:
         budget = Budget(request_id, self.url, self.settings, self.circuit, self._tally)
         while True:
             try:
-                return await self._attempt(path, content, parse, budget, plain)
+                return await self._attempt(path, content, parse, quick, budget, plain)
             except Fault as fault:
                 if budget.spent(fault):
                     text = self._hidden(budget.report(fault, self._owner))
@@ -122,6 +128,7 @@ class Endpoint:
         path: str,
         content: bytes | None,
         parse: Callable[[Any], T | Unusable],
+        quick: Callable[[bytes], Read[T] | None] | None,
         budget: Budget,
         plain: bool,
     ) -> T:
@@ -145,16 +152,33 @@ class Endpoint:
         self.circuit.comes_up()
         if isinstance(problem, ServerError):
             raise self._refused(path, answer.status, problem, budget.request_id)
-        data = answer.content.decode("utf-8", "replace") if plain else decode_json(answer)
-        if isinstance(data, dict):
-            self._count(data)
+        found = self._read(answer, parse, quick, plain)
         if (until := allowance(answer.headers, self._last_tokens, time.time())) is not None:
             self.circuit.hold(until)
-        if not isinstance(data, Unusable):
-            data = parse(data)
+        if isinstance(found, Unusable):
+            raise Fault("answer", found.reason, found.mend)
+        return found
+
+    def _read(
+        self,
+        answer: Answer,
+        parse: Callable[[Any], T | Unusable],
+        quick: Callable[[bytes], Read[T] | None] | None,
+        plain: bool,
+    ) -> T | Unusable:
+        """Count and read an answer; what the quick way does not take is read the other way."""
+        if plain:
+            return parse(answer.content.decode("utf-8", "replace"))
+        if quick is not None and content_type(answer) == JSON:
+            read = quick(answer.content)
+            if read is not None:
+                self._count(read.prompt_tokens, read.completion_tokens)
+                return read.content
+        data = decode_json(answer)
         if isinstance(data, Unusable):
-            raise Fault("answer", data.reason, data.mend)
-        return data
+            return data
+        self._count(*_used(data))
+        return parse(data)
 
     async def _send(self, path: str, content: bytes | None, budget: Budget) -> Answer:
         """One request and the whole of its response."""
@@ -166,7 +190,7 @@ class Endpoint:
             **self._authorization(),
         }
         if content is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = JSON
         if self._session is None:
             self._session = self._connect()
         try:
@@ -221,16 +245,21 @@ class Endpoint:
             request_id,
         )
 
-    def _count(self, data: Mapping[str, Any]) -> None:
+    def _count(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Count the tokens of an answer, be it usable or not: they are charged."""
-        usage = data.get("usage")
-        counts = []
-        for name in ("prompt_tokens", "completion_tokens"):
-            value = usage.get(name) if isinstance(usage, Mapping) else None
-            counts.append(value if isinstance(value, int) and value >= 0 else 0)
-        self._tally.add(prompt_tokens=counts[0], completion_tokens=counts[1])
-        if sum(counts):
-            self._last_tokens = sum(counts)
+        self._tally.add(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+        if prompt_tokens + completion_tokens:
+            self._last_tokens = prompt_tokens + completion_tokens
+
+
+def _used(data: Mapping[str, Any]) -> tuple[int, int]:
+    """The tokens of prompt and completions that an answer says it took, 0 where it does not."""
+    usage = data.get("usage")
+    counts = []
+    for name in ("prompt_tokens", "completion_tokens"):
+        value = usage.get(name) if isinstance(usage, Mapping) else None
+        counts.append(value if isinstance(value, int) and value >= 0 else 0)
+    return counts[0], counts[1]
 
 
 async def _keep(session: aiohttp.ClientSession) -> None:

@@ -12,12 +12,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import aiohttp
 
 from agents.policy import PolicyError
 
+T = TypeVar("T")
+
+JSON = "application/json"
 _EXCERPT = 300
 _DOWN = {502, 503}
 _BUSY = {429}
@@ -109,6 +112,21 @@ class Answer:
     content: bytes
 
 
+@dataclass(frozen=True)
+class Read(Generic[T]):
+    """The content of an answer, and what it took.
+
+    Attributes:
+        content: What was read.
+        prompt_tokens: As the server counts them.
+        completion_tokens: Likewise.
+    """
+
+    content: T
+    prompt_tokens: int
+    completion_tokens: int
+
+
 def from_exception(error: Exception, timeout: float, connect_timeout: float) -> Fault:
     """The fault behind an exception of the HTTP client.
 
@@ -188,8 +206,8 @@ def decode_json(answer: Answer) -> Any | Unusable:
         A mapping, or why there is none.
     """
     content = answer.content
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    kind = content_type(answer)
+    if kind != JSON:
         return Unusable(
             f"expected application/json, came {kind or 'no content type'}: "
             f"{excerpt(content.decode('utf-8', 'replace'))!r}",
@@ -202,6 +220,11 @@ def decode_json(answer: Answer) -> Any | Unusable:
     if not isinstance(data, dict):
         return Unusable(f"expected a JSON object, came {excerpt(json.dumps(data))}")
     return data
+
+
+def content_type(answer: Answer) -> str:
+    """The kind of content, without its parameters, or ""."""
+    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def context_overflow(message: str) -> tuple[int, int] | None:

@@ -27,6 +27,7 @@ from mmzero_env.protocol import ROLES, Completion, Request, Response, Role
 try:
     from agents.endpoint_settings import EndpointSettings
     from agents.http_policy import HttpPolicy, together
+    from agents.vllm_answer import read_quickly
     from agents.vllm_format import Prompt, generate_body, read_generated, read_scores, score_body
     from agents.vllm_server import VllmServer
     from agents.vocabulary import Vocabulary
@@ -226,6 +227,9 @@ class VllmPolicy(HttpPolicy):
                 banned_ids=vocabulary.banned_ids,
             ),
             lambda data, model: read_generated(data, request.id, model, prompt, request.n),
+            quick=lambda content, model: read_quickly(
+                content, request.id, model, prompt, request.n
+            ),
             max_tokens=request.sampling.max_tokens,
         )
         return Response(

@@ -8,12 +8,13 @@ of vLLM 0.31.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from agents.chat_format import in_order, is_logprob, read_finish, read_ids, read_logprobs
 from agents.http_faults import Unusable, excerpt
@@ -24,6 +25,7 @@ GENERATE = "/inference/v1/generate"
 _NEVER, _ALWAYS = -100.0, 100.0
 # As torch takes them: vLLM samples completion k with the seed + k.
 _SEEDS = 2**62
+_ENCODER = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _body(request_id: str, model: str, prompt: Prompt, params: Mapping[str, Any]
     }
     if prompt.url is not None:
         body["content_parts"] = [{"type": "image_url", "url": prompt.url}]
-    return json.dumps(body).encode()
+    return _ENCODER.encode(body)
 
 
 def read_generated(
@@ -219,8 +221,7 @@ def _read_prompt(
 ) -> tuple[int, ...] | Unusable:
     """See that an answer is that of our request, and read its prompt."""
     name = str(data.get("request_id", ""))
-    own = {f"generate-tokens-{text}" for text in (request_id, quote(request_id, safe="/"))}
-    if re.sub(r"~retry\d*$", "", name) not in own:
+    if not is_answer_to(name, request_id):
         return Unusable(f"expected an answer to request {request_id!r}, came one to {name!r}")
     if data.get("model") != model:
         return Unusable(f"expected an answer of model {model!r}, came {data.get('model')!r}")
@@ -233,6 +234,14 @@ def _read_prompt(
             f"out, came {excerpt(str(list(ids)))}"
         )
     return ids
+
+
+def is_answer_to(name: str, request_id: str) -> bool:
+    """Whether what an answer says that it answers is a request of ours, or its repetition."""
+    if name == f"generate-tokens-{request_id}":
+        return True
+    bare = re.sub(r"~retry\d*$", "", name)
+    return bare in {f"generate-tokens-{text}" for text in (request_id, quote(request_id, safe="/"))}
 
 
 def _read_choice(choice: Mapping[str, Any]) -> Sampled | Unusable:

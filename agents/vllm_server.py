@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from agents.endpoint import Endpoint
-from agents.http_faults import Refused, Unusable
+from agents.http_faults import Read, Refused, Unusable
 from agents.mends import mend
 from agents.policy import PolicyError
 from agents.vllm_format import (
@@ -80,6 +80,7 @@ class VllmServer:
         body: Callable[[str], bytes],
         parse: Callable[[Mapping[str, Any], str], T | Unusable],
         *,
+        quick: Callable[[bytes, str], Read[T] | None] | None = None,
         max_tokens: int = 1,
     ) -> T:
         """Send a request for tokens, loading adapters again that a restart has lost.
@@ -89,6 +90,7 @@ class VllmServer:
             request_id: Of the request.
             body: Makes the JSON for a served name.
             parse: Reads the answer of a served name.
+            quick: See :meth:`agents.endpoint.Endpoint.ask`.
             max_tokens: For messages.
 
         Raises:
@@ -103,6 +105,7 @@ class VllmServer:
                     lambda data, model=model: parse(data, model),
                     request_id=request_id,
                     body=body(model),
+                    quick=lambda content, model=model: quick(content, model) if quick else None,
                 )
             except Refused as refused:
                 if model in self.adapters and refused.error.param == "model":

@@ -91,6 +91,23 @@ def test_special_tokens_spelled_out_stay_text(encoder, text, with_image):
     assert "".join(encoder.pieces(text)) == text
 
 
+def test_the_ids_are_those_of_the_tokenizer_however_it_is_set(model_folder):
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    text = "Where is the blue circle? <|im_end|> ☃" * 3
+    expected = tokenizer(text, add_special_tokens=False)["input_ids"]
+    encoder = PromptEncoder(tokenizer)
+    assert encoder._tokens(text) == expected
+    tokenizer(text, padding="max_length", truncation=True, max_length=4)
+    assert encoder._tokens(text) == expected
+
+    class Own(type(tokenizer)):
+        def _encode_plus(self, *args, **kwargs):
+            return {"input_ids": [1, 2]}
+
+    tokenizer.__class__ = Own
+    assert PromptEncoder(tokenizer)._tokens(text) == [1, 2]
+
+
 def test_the_privileged_proposal_is_not_read(encoder):
     secret = Proposal("table", "SECRET", "e?", "1", "h?", "2")
     a = encoder.encode(ask("Draw"))

@@ -295,3 +295,13 @@ def test_its_name_and_its_messages_hold_no_key(make_vllm, vllm_server, monkeypat
     policy.close()
     for text in (policy.name, repr(policy), str(caught.value), caplog.text):
         assert "top-secret" not in text
+
+
+def test_an_answer_in_which_nothing_is_amiss_makes_no_dictionaries(make_vllm, monkeypatch):
+    policy = make_vllm()
+    policy.connect()
+    before = policy.usage.completion_tokens
+    monkeypatch.delattr("agents.endpoint.decode_json")
+    (response,) = policy.generate([ask(n=2)])
+    tokens = [len(done.token_ids) for done in response.completions]
+    assert len(tokens) == 2 and policy.usage.completion_tokens - before == sum(tokens)
