@@ -1,8 +1,14 @@
 """A policy for one or several vLLM servers on the same base model.
 
+Either all servers play all roles, each role with an adapter or none, or each role has servers
+of its own and the weights of a whole model in them.
+
     policy = VllmPolicy("nano@http://127.0.0.1:8000,http://127.0.0.1:8001")
     policy.load_adapter("solver", "solver-1", "runs/…/solver/1")
     responses = policy.generate(requests)
+
+    policy = VllmPolicy("nano@http://127.0.0.1:8000|http://127.0.0.1:8001|http://127.0.0.1:8002")
+    policy.load_weights("solver", "runs/…/iter-1/solver")
 
 Start each server with ``vllm serve BASE --enable-scale-out --logprobs-mode
 processed_logprobs``; for roles as adapters add ``--enable-lora`` and set
@@ -17,6 +23,7 @@ import os
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from types import MappingProxyType
 from zlib import crc32
 
@@ -42,7 +49,7 @@ _PROMPTS_KEPT = 1024
 
 
 class VllmPolicy(HttpPolicy):
-    """Plays the roles with one base model, each role with its own LoRA adapter or none.
+    """Plays the roles with one base model and an adapter a role, or with a model a role.
 
     Which server answers a request is fixed by the request's id; only while that server is
     down do new requests go to the next one. Before its first request, and after it was down,
@@ -71,7 +78,8 @@ class VllmPolicy(HttpPolicy):
 
         Args:
             argument: ``BASE@URL`` or ``BASE@URL,URL,…``: the served name of the base model, or
-                the folder that it was loaded from, and the servers.
+                the folder that it was loaded from, and the servers. ``BASE@URL,…|URL,…|URL,…``:
+                the servers of the Proposer, of the Coder and of the Solver.
             max_open: Most HTTP requests under way at a time.
             timeout: Seconds that an answer may take.
             retries: Attempts after the first, for answers that fail or cannot be used.
@@ -90,7 +98,8 @@ class VllmPolicy(HttpPolicy):
         Raises:
             UserError: If the argument or an option cannot be.
         """
-        base, urls = _parts(argument)
+        base, groups = _parts(argument)
+        urls = [url for group in groups for url in group]
         settings = EndpointSettings(
             timeout=timeout,
             retries=retries,
@@ -102,6 +111,8 @@ class VllmPolicy(HttpPolicy):
         given: Mapping[Role, str | None] = {"proposer": proposer, "coder": coder, "solver": solver}
         self._adapters: dict[Role, str] = {r: text for r, text in given.items() if text}
         self._paths: dict[str, str] = {}
+        self._weights: dict[Role, str] = {}
+        self._sizes = [len(group) for group in groups]
         self._retired: set[str] = set()
         self._vocabulary: Vocabulary | None = None
         super().__init__(
@@ -122,6 +133,12 @@ class VllmPolicy(HttpPolicy):
         ]
         for server in self._servers:
             server.adapters.update(self._paths)
+        rest = iter(self._servers)
+        groups = [list(islice(rest, size)) for size in self._sizes]
+        self._groups = {role: groups[k % len(groups)] for k, role in enumerate(ROLES)}
+        for role, path in self._weights.items():
+            for server in self._groups[role]:
+                server.weights = path
         self._users: Counter[str] = Counter()
         self._chores: set[asyncio.Task[None]] = set()
         self._loading = asyncio.Lock()
@@ -161,6 +178,11 @@ class VllmPolicy(HttpPolicy):
         """
         if role not in ROLES:
             raise unknown("role", role, ROLES)
+        if len(self._sizes) > 1 or self._weights:
+            raise UserError(
+                f"{self.name} plays with a whole model a role, and adapters need one base for all; "
+                "name the servers as vllm:BASE@URL[,URL…], and load no weights into them"
+            )
         path = os.path.abspath(path)
         if name in self._paths or path in self._paths.values() or name in self._adapters.values():
             raise UserError(
@@ -168,6 +190,39 @@ class VllmPolicy(HttpPolicy):
                 "since vLLM keeps what it computed with the old one"
             )
         self._background.submit(self._switch(role, name, path)).result()
+
+    def load_weights(self, role: Role | tuple[Role, ...], path: str) -> None:
+        """Give the servers of a role new weights of the whole model.
+
+        Open requests are answered with the old ones before. A server that is restarted later
+        is given the newest weights before it answers, so their folder must stay.
+
+        Args:
+            role: Whose servers, of one role or of several that share them.
+            path: Model folder, readable where the servers run; new with each version.
+
+        Raises:
+            UserError: If a role is unknown, if the servers play other roles as well, or if the
+                path is that of weights in use.
+            PolicyError: If a server does not take them, or is not one that could; see
+                ``VllmProcess(whole=True)``. Servers that took them are given those before.
+        """
+        roles = (role,) if isinstance(role, str) else role
+        for each in roles:
+            if each not in ROLES:
+                raise unknown("role", each, ROLES)
+        servers = [s for s in self._servers if any(s in self._groups[each] for each in roles)]
+        others = [r for r in ROLES if r not in roles and self._groups[r][0] in servers]
+        if others or self._adapters:
+            raise UserError(
+                f"the servers of {' and '.join(roles)} play "
+                f"{' and '.join(others) if others else 'adapters'}, too, and have one set of "
+                "weights: name those of each role, vllm:BASE@URL|URL|URL (Proposer, Coder, Solver)"
+            )
+        path = os.path.abspath(path)
+        if path in self._weights.values():
+            raise UserError(f"weights at {path} are in use; each version needs a new path")
+        self._background.submit(self._replace(roles, servers, path)).result()
 
     def score(
         self, request: Request, completion_ids: Sequence[int]
@@ -210,7 +265,7 @@ class VllmPolicy(HttpPolicy):
                 self._unload_unused()
 
     async def _sample(self, request: Request, adapter: str | None) -> Response:
-        server = self._server(request.id)
+        server = self._server(request)
         await server.ready()
         vocabulary, prompt = await self._prompt(request)
         prompt_ids, completions = await server.ask(
@@ -249,7 +304,7 @@ class VllmPolicy(HttpPolicy):
     async def _score(
         self, request: Request, completion: tuple[int, ...]
     ) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        server = self._server(request.id)
+        server = self._server(request)
         await server.ready()
         _, prompt = await self._prompt(request)
         whole = Prompt(prompt.token_ids + completion, prompt.picture, prompt.url)
@@ -260,10 +315,11 @@ class VllmPolicy(HttpPolicy):
             lambda data, model: read_scores(data, request.id, model, whole, len(completion)),
         )
 
-    def _server(self, request_id: str) -> VllmServer:
-        """The server of a request: by its id, or the next one that is not down."""
-        first = crc32(request_id.encode("utf-8", "surrogatepass")) % len(self._servers)
-        turn = self._servers[first:] + self._servers[:first]
+    def _server(self, request: Request) -> VllmServer:
+        """The server of a request: its role's by its id, or the next one that is not down."""
+        servers = self._groups[request.role]
+        first = crc32(request.id.encode("utf-8", "surrogatepass")) % len(servers)
+        turn = servers[first:] + servers[:first]
         return next((server for server in turn if not server.endpoint.circuit.down), turn[0])
 
     async def _prompt(self, request: Request) -> tuple[Vocabulary, Prompt]:
@@ -304,6 +360,18 @@ class VllmPolicy(HttpPolicy):
             self._retired.add(old)
         self._unload_unused()
 
+    async def _replace(
+        self, roles: tuple[Role, ...], servers: Sequence[VllmServer], path: str
+    ) -> None:
+        before = [server.weights for server in servers]
+        try:
+            await together([server.load_weights(path) for server in servers])
+        except BaseException:
+            for server, old in zip(servers, before, strict=True):
+                server.weights = old
+            raise
+        self._weights.update(dict.fromkeys(roles, path))
+
     def _unload_unused(self) -> None:
         for name in list(self._retired):
             if not self._users[name] and name not in self._adapters.values():
@@ -323,15 +391,20 @@ class VllmPolicy(HttpPolicy):
         task.add_done_callback(self._chores.discard)
 
 
-def _parts(argument: str) -> tuple[str, list[str]]:
-    """Base and URLs of ``BASE@URL,URL``."""
+def _parts(argument: str) -> tuple[str, list[list[str]]]:
+    """Base and URLs of ``BASE@URL,URL``, the URLs in one group or in one a role."""
     base, _, rest = argument.partition("@http")
-    urls = [url.strip().removesuffix("/").removesuffix("/v1") for url in f"http{rest}".split(",")]
-    if not base or not rest or not all(urls):
+    groups = [
+        [url.strip().removesuffix("/").removesuffix("/v1") for url in group.split(",")]
+        for group in f"http{rest}".split("|")
+    ]
+    urls = [url for group in groups for url in group]
+    if not base or not rest or not all(urls) or len(groups) not in (1, len(ROLES)):
         raise UserError(
-            "expected 'vllm:BASE@URL[,URL…]' such as vllm:nano@http://127.0.0.1:8000, "
+            "expected 'vllm:BASE@URL[,URL…]' such as vllm:nano@http://127.0.0.1:8000, or the "
+            "servers of Proposer, Coder and Solver as 'vllm:BASE@URL[,…]|URL[,…]|URL[,…]', "
             f"came {argument!r}"
         )
     if len(set(urls)) < len(urls):
         raise UserError(f"each server once, came {argument!r}")
-    return base, urls
+    return base, groups

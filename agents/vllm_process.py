@@ -15,7 +15,9 @@ import os
 import re
 import socket
 import time
+import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agents.policy import PolicyError
@@ -78,6 +80,8 @@ class VllmProcess:
         gpus: Indices of the GPUs it may use; empty leaves that to CUDA.
         python: Interpreter of the environment that has vLLM; None is this one.
         settings: Of its engine.
+        whole: Whether it takes new weights of the whole model while it runs; it then has no
+            adapters. See :meth:`agents.vllm.VllmPolicy.load_weights`.
         timeout: Seconds that it may take until it answers.
         note: Takes a sentence about the start every ten seconds.
 
@@ -100,11 +104,14 @@ class VllmProcess:
         gpus: Sequence[int] = (),
         python: str | None = None,
         settings: VllmSettings | None = None,
+        whole: bool = False,
         timeout: float = 900.0,
         note: Callable[[str], None] | None = None,
     ) -> None:
         """See the class."""
         settings = settings or VllmSettings()
+        if whole:
+            settings = replace(settings, max_loras=0)
         path, self.name = find_model(model)
         found = Installation.of(python, settings.device)
         if gpus and found.cpu:
@@ -114,20 +121,23 @@ class VllmProcess:
                 f"tensor_parallel={settings.tensor_parallel} needs as many GPUs a server, "
                 f"came {len(gpus)}: {', '.join(map(str, gpus))}"
             )
-        self._port = _claim(port)
+        self._port, self._whole = _claim(port), whole
         self._timeout = timeout
         self._note = note or (lambda _: None)
         self._process: KeptProcess | None = None
         self._log_start = 0
         self._command = [
             *found.command,
-            *flags({"model": path, "served_model_name": self.name, "host": HOST}),
+            *flags({"model": path, "host": HOST}),
             *flags({"port": self._port, "disable_uvicorn_access_log": True}),
             # Tokens in, tokens out: the endpoint that agents.vllm asks.
             *flags({"enable_scale_out": True, "override_generation_config": NEUTRAL_SAMPLING}),
             *flags(settings.engine_options(cpu=found.cpu)),
         ]
         self._environment = _environment(settings, path, gpus, cpu=found.cpu)
+        if whole:
+            # The routes that load weights. Whoever reaches the port can call them: loopback.
+            self._environment["VLLM_SERVER_DEV_MODE"] = "1"
         self.url = f"http://{HOST}:{self._port}"
         self.agent = f"vllm:{self.name}@{self.url}"
         log_dir.mkdir(parents=True, exist_ok=True)
@@ -148,7 +158,11 @@ class VllmProcess:
         if self.running:
             return
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        self._process = KeptProcess(self._command, log=self.log, env=self._environment)
+        # A name of this start alone: nobody takes a restarted server, which has the weights it
+        # was started with, for the one that was given others.
+        names = [f"{self.name}~{uuid.uuid4().hex[:8]}", self.name] if self._whole else [self.name]
+        command = [*self._command, *flags({"served_model_name": names})]
+        self._process = KeptProcess(command, log=self.log, env=self._environment)
 
     def wait(self) -> None:
         """Wait until the launched server answers.
@@ -257,9 +271,17 @@ def stop_all(servers: Sequence[VllmProcess]) -> None:
         server.stop()
 
 
-def agent_of(servers: Sequence[VllmProcess]) -> str:
-    """The one agent behind which several servers of a model stand."""
-    return f"vllm:{servers[0].name}@{','.join(server.url for server in servers)}"
+def agent_of(servers: Sequence[VllmProcess], models: int = 1) -> str:
+    """The one agent behind which several servers stand.
+
+    Args:
+        servers: All on one base, in the order of the models that they play.
+        models: 1 if all play all roles, or one for each role.
+    """
+    each = len(servers) // models
+    urls = [server.url for server in servers]
+    groups = [",".join(urls[k * each : (k + 1) * each]) for k in range(models)]
+    return f"vllm:{servers[0].name}@{'|'.join(groups)}"
 
 
 def _environment(

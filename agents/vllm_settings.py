@@ -129,12 +129,15 @@ def flags(options: dict[str, Any]) -> list[str]:
     """Options of ``EngineArgs`` as command-line flags of the server.
 
     Args:
-        options: By name; a mapping becomes JSON, ``True`` and ``False`` a bare flag.
+        options: By name; a mapping becomes JSON, ``True`` and ``False`` a bare flag, a list
+            several words.
     """
     words: list[str] = []
     for name, value in options.items():
         words.append(f"--{'no-' if value is False else ''}{name.replace('_', '-')}")
-        if not isinstance(value, bool):
+        if isinstance(value, list):
+            words += map(str, value)
+        elif not isinstance(value, bool):
             words.append(json.dumps(value) if isinstance(value, dict) else str(value))
     return words
 

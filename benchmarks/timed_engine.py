@@ -75,7 +75,7 @@ class TimedEngine(VllmPolicy):
         }
 
     async def _sample(self, request: Request, adapter: str | None) -> Response:
-        server = self._server(request.id)
+        server = self._server(request)
         await server.ready()
         vocabulary, prompt = await self._prompt(request)
         expected = self.expected(request)

@@ -1,9 +1,9 @@
 """Who samples while a role is trained: the trained weights themselves, or an engine.
 
 With ``policy = "local"`` every role samples from the weights that are trained. With an
-engine (vLLM servers, or vLLM in this process) all roles are adapters on one base there. After
-every update the new adapter is written to a new path, loaded under a new name and checked
-by the canary before anything is sampled from it.
+engine (vLLM servers, or vLLM in this process) all roles are adapters on one base there, or
+every role is a whole model with servers of its own. After every update the new weights are
+written to a new path, loaded and checked by the canary before anything is sampled from them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import agents
 from agents.policy import Policy, StreamingPolicy
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Role
+from trainers import checkpoints
 from trainers.canary import COMPLETION, CanaryReading, Sampler, SyncCanary
 from trainers.learner import Learner
 from trainers.run_config import RunConfig
-from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers
+from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers, models_of
 
 LOCAL = "local"
 
@@ -33,6 +34,14 @@ class AdapterEngine(StreamingPolicy, Sampler, Protocol):
 
     def load_adapter(self, role: Role, name: str, path: str) -> None:
         """Serve an adapter for a role from now on."""
+        ...
+
+
+class WholeEngine(StreamingPolicy, Sampler, Protocol):
+    """An engine that serves one model a role."""
+
+    def load_weights(self, role: Role, path: str) -> None:
+        """Serve the weights of a model folder for a role from now on."""
         ...
 
 
@@ -63,42 +72,48 @@ class EnginePlayers(Players):
     """An engine plays all roles.
 
     Args:
-        learners: The roles as they are trained, with adapters.
+        learners: The roles as they are trained, with adapters or as whole models.
         engine: Samples for all of them.
-        folder: Where versions of adapters are written for the engine to load.
+        folder: Where versions of the weights are written for the engine to load.
         bound: Largest drift that the canary allows; None derives it.
+        dtype: Precision of the engine, a key of :data:`trainers.canary.FLOORS`; "auto" is that
+            of the learners.
     """
 
     def __init__(
         self,
         learners: Mapping[Role, Any],
-        engine: AdapterEngine,
+        engine: AdapterEngine | WholeEngine,
         folder: Path,
         *,
         bound: float | None = None,
+        dtype: str = "auto",
     ) -> None:
         """Serve every role's weights as they are now."""
         self.policies = dict.fromkeys(ROLES, engine)
         self._learners = learners
-        self._engine = engine
+        self._engine: Any = engine
         self._folder = folder
         # A server may still hold the adapters of an earlier run, under their names.
         self._run = uuid.uuid4().hex[:8]
         self._versions: dict[Role, int] = dict.fromkeys(ROLES, 0)
         self._canaries = {
-            role: _canary(role, learner, engine, bound) for role, learner in learners.items()
+            role: _canary(role, learner, engine, bound, dtype) for role, learner in learners.items()
         }
         for role in ROLES:
             self.publish(role)
 
     def publish(self, role: Role) -> CanaryReading:
-        """Write, load and check a role's adapter; the version before is removed."""
+        """Write, load and check a role's weights; the version before is removed."""
         version = self._versions[role]
         name = self._name(role, version)
         # The engine's prefix cache knows an adapter by name and path: both must be new.
         path = self._folder / name
-        self._learners[role].save_adapter(path)
-        self._engine.load_adapter(role, name, str(path.absolute()))
+        checkpoints.save(self._learners[role], path)
+        if hasattr(self._learners[role], "save_adapter"):
+            self._engine.load_adapter(role, name, str(path.absolute()))
+        else:
+            self._engine.load_weights(role, str(path.absolute()))
         reading = self._canaries[role].check(name)
         shutil.rmtree(self._folder / self._name(role, version - 1), ignore_errors=True)
         self._versions[role] += 1
@@ -108,10 +123,12 @@ class EnginePlayers(Players):
         return f"{role}-{self._run}-{version}"
 
 
-def _canary(role: Role, learner: Any, engine: AdapterEngine, bound: float | None) -> SyncCanary:
+def _canary(
+    role: Role, learner: Any, engine: Sampler, bound: float | None, dtype: str
+) -> SyncCanary:
     ids = learner.tokenizer(COMPLETION, add_special_tokens=False)["input_ids"]
-    # The engine is given the trainer's precision.
-    dtype = str(learner.model.dtype).removeprefix("torch.")
+    if dtype == "auto":
+        dtype = str(learner.model.dtype).removeprefix("torch.")
     return SyncCanary(role, learner, engine, ids, dtype=dtype, bound=bound)
 
 
@@ -127,7 +144,7 @@ def open_players(
         note: Takes sentences for the person who watches.
 
     Raises:
-        UserError: If the policy cannot play adapters of these learners.
+        UserError: If the policy cannot play with the weights of these learners.
         EngineError: If an engine does not start, or does not serve what was trained.
     """
     if config.policy == LOCAL:
@@ -135,15 +152,37 @@ def open_players(
         return
     with ExitStack() as stack:
         engine: Any = _engine(config, stack, note)
-        if not hasattr(engine, "load_adapter"):
+        if not hasattr(engine, "load_weights" if config.whole else "load_adapter"):
             raise UserError(
                 f"policy={config.policy} cannot serve what is trained here: expected local, vllm, "
                 "vllm:BASE@URL or vllm-engine"
             )
         stack.callback(engine.close)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapters-")))
+        folder = stack.enter_context(_versions(config))
         bound = config.canary_bound or None
-        yield EnginePlayers(learners, engine, folder, bound=bound)
+        dtype = config.serve.dtype
+        yield EnginePlayers(learners, engine, folder, bound=bound, dtype=dtype)
+
+
+@contextmanager
+def _versions(config: RunConfig) -> Generator[Path]:
+    """The folder for versions of the weights, gone with the block.
+
+    Whole models may be too large for the folder of temporary files: they lie beside the run.
+    What a run that was killed has left there goes when it is resumed.
+    """
+    if not config.whole:
+        with tempfile.TemporaryDirectory(prefix="adapters-") as folder:
+            yield Path(folder)
+        return
+    out = Path(config.out).absolute()
+    folder = out.with_name(f".{out.name}-weights")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> Policy:
@@ -153,7 +192,7 @@ def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) ->
 
         servers = make_servers(config, SERVE_LOGS, note)
         stack.enter_context(kept_alive(servers, note))
-        return agents.make(agent_of(servers))
+        return agents.make(agent_of(servers, models_of(config)))
     if config.policy == "vllm-engine":
         base = config.serve.model or base_of(config.model)
         names = ("max_model_len", "max_loras", "max_lora_rank", "kv_cache_gb", "dtype", "device")

@@ -10,7 +10,7 @@ from agents.vllm_settings import VllmSettings
 from mmzero_env.episode import EpisodeConfig
 from mmzero_env.errors import UserError
 from mmzero_env.prompts import get_prompts
-from mmzero_env.protocol import CodeForm, Role, Sampling
+from mmzero_env.protocol import ROLES, CodeForm, Role, Sampling
 from mmzero_env.rendering.backends import backend_target
 from mmzero_env.rewards import RewardDesign, get_design
 from trainers.stage_config import StageConfig
@@ -56,7 +56,8 @@ class ServeConfig(VllmSettings):
 
     Attributes:
         model: Base model: ``nano``, a folder or a hub id; empty is the model of the run.
-        servers: Independent servers, each with the whole model.
+        servers: Independent servers, each with the whole model; where each role is a model of
+            its own (``lora_rank=0``), so many a role.
         port: Where the first one listens, the others behind it; 0 finds free ones.
         python: Interpreter of the environment that has vLLM; empty is this one.
     """
@@ -97,7 +98,8 @@ class RunConfig:
         lora_alpha: Scale of the adapters; 0 is twice the rank.
         policy: Who samples: ``"local"``, the weights that are trained; ``"vllm"``, servers that
             the run starts and stops; ``"vllm:BASE@URL"``, servers that run already; or
-            ``"vllm-engine"``, vLLM in this process. All but the first need ``lora_rank``.
+            ``"vllm-engine"``, vLLM in this process, which needs ``lora_rank``. With
+            ``lora_rank=0`` every role has servers of its own: ``"vllm:BASE@URL|URL|URL"``.
         canary_bound: Largest mean drift between trainer and engine, in nats a token; 0 derives
             it, see :mod:`trainers.canary`.
         save_every: Steps between two states that a killed run can go on from. The steps after
@@ -148,14 +150,31 @@ class RunConfig:
         for name in ("lora_rank", "lora_alpha", "canary_bound"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.policy != "local" and not self.lora_rank:
-            raise UserError(
-                f"policy={self.policy} plays the roles as LoRA adapters on one base; say how large "
-                "they are: --set lora_rank=16"
-            )
+        self._check_policy()
         for name in ("iterations", "image_size", "threads", "save_every", "render_workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def _check_policy(self) -> None:
+        """Refuse a policy that cannot serve what is trained."""
+        if self.policy != "local" and not self.lora_rank and not self.whole:
+            raise UserError(
+                f"policy={self.policy} plays the roles as LoRA adapters on one base; say how large "
+                "they are: --set lora_rank=16, or take servers: --set policy=vllm"
+            )
+        if self.policy.startswith("vllm:") and self.policy.count("|") != (
+            0 if self.lora_rank else len(ROLES) - 1
+        ):
+            raise UserError(
+                f"policy={self.policy}: expected vllm:BASE@URL[,URL…] for adapters (lora_rank "
+                "above 0), and for a whole model a role (lora_rank=0) the servers of Proposer, "
+                "Coder and Solver: vllm:BASE@URL[,…]|URL[,…]|URL[,…]"
+            )
+
+    @property
+    def whole(self) -> bool:
+        """Whether vLLM servers play each role with a whole model of its own."""
+        return not self.lora_rank and self.policy.partition(":")[0] == "vllm"
 
     def design(self) -> RewardDesign:
         """The reward design, resolved."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mmzero_env.errors import EngineError, UserError
+from mmzero_env.protocol import ROLES
 
 if TYPE_CHECKING:
     from agents.vllm_process import VllmProcess
@@ -48,7 +49,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--model", help="base model: nano, a folder, or a hub id")
     parser.add_argument("--port", type=int, metavar="P", help="first port (default: free ones)")
-    parser.add_argument("--servers", type=int, metavar="N", help="independent servers")
+    parser.add_argument(
+        "--servers", type=int, metavar="N", help="independent servers, of each model"
+    )
     parser.add_argument(
         "--gpus", metavar="0,1,…", help="GPU indices, tensor_parallel of them for each server"
     )
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         for server in servers:
             _say(f"{server.name} answers at {server.url} (log: {server.log})")
         _say("Ctrl-C stops. Play with:")
-        print(agent_of(servers), flush=True)
+        print(agent_of(servers, models_of(loaded)), flush=True)
         _watch(servers)
     except KeyboardInterrupt:
         if not serving:
@@ -126,6 +129,10 @@ def make_servers(
         gpus: GPUs to use, ``tensor_parallel`` of them for each server; empty leaves one server
             to CUDA and gives several the first ones in turn.
 
+    Returns:
+        ``serve.servers`` of them, or so many for each role one after the other if the roles
+        are models of their own.
+
     Raises:
         UserError: If the settings, the model, vLLM or a port cannot be used.
     """
@@ -135,6 +142,8 @@ def make_servers(
     python = config.serve.python or None
     cpu = Installation.of(python, config.serve.device).cpu
     wanted, shares = _shares(config, list(gpus), cpu=cpu)
+    if config.whole and cpu:
+        _refuse_tied(wanted.model)
     return [
         VllmProcess(
             wanted.model,
@@ -143,29 +152,51 @@ def make_servers(
             gpus=shares[i],
             python=python,
             settings=wanted,
+            whole=config.whole,
             note=note,
         )
-        for i in range(wanted.servers)
+        for i in range(len(shares))
     ]
+
+
+def models_of(config: RunConfig) -> int:
+    """How many models the servers of a run play: one for all roles, or one a role."""
+    return len(ROLES) if config.whole else 1
+
+
+def _refuse_tied(model: str) -> None:
+    """Refuse a model that vLLM on a CPU would go on playing in part with its old weights."""
+    from transformers import AutoConfig
+
+    from agents.vllm_settings import find_model
+
+    if AutoConfig.from_pretrained(find_model(model)[0]).get_text_config().tie_word_embeddings:
+        raise UserError(
+            f"{model} ties its output layer to its embeddings, and vLLM 0.31 on a CPU keeps a copy "
+            "of that layer that new weights do not reach. Expected a model with "
+            "tie_word_embeddings=false, a GPU, adapters (--set lora_rank=16) or --set policy=local"
+        )
 
 
 def _shares(
     config: RunConfig, gpus: list[int], *, cpu: bool
 ) -> tuple[ServeConfig, list[list[int]]]:
-    """The settings with the model filled in, and the GPUs of each server."""
+    """The settings with the model filled in, and the GPUs of every server."""
+    models = models_of(config)
     table = replace(config.serve, model=config.serve.model or base_of(config.model))
     each = table.tensor_parallel
     if gpus and table.servers == 1:
-        table = replace(table, servers=max(1, len(gpus) // each))
-    if gpus and len(gpus) != table.servers * each:
+        table = replace(table, servers=max(1, len(gpus) // (each * models)))
+    count = table.servers * models
+    if gpus and len(gpus) != count * each:
         raise UserError(
-            f"{table.servers} servers with tensor_parallel={each} need {table.servers * each} "
+            f"{count} servers with tensor_parallel={each} need {count * each} "
             f"GPUs; --gpus names {len(gpus)}"
         )
     if not gpus:
         # Without a choice CUDA would put every server onto the first GPU.
-        gpus = list(range(table.servers * each)) if table.servers > 1 and not cpu else []
-    return table, [gpus[i * each : (i + 1) * each] for i in range(table.servers)]
+        gpus = list(range(count * each)) if count > 1 and not cpu else []
+    return table, [gpus[i * each : (i + 1) * each] for i in range(count)]
 
 
 def base_of(model: str) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import io
 import random
+import threading
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -65,6 +67,10 @@ class FakeModel:
     def __init__(self, tokenizer: Any = None, *, base: str = "fake", root: str = "fake") -> None:
         self.tokenizer, self.base, self.root = tokenizer, base, root
         self.adapters: dict[str, str] = {}
+        # Weights of the whole model: what vLLM calls its development mode, and the served name
+        # of this start of the server.
+        self.started_as, self.weights, self.dev_mode = "", "", True
+        self.resumed, self.generating, self.quiet = True, 0, threading.Condition()
         self.honours_n, self.processed_logprobs, self.scale_out = True, True, True
         self.runtime_lora, self.context, self.image_id = True, 100_000, 5
 
@@ -72,7 +78,8 @@ class FakeModel:
         if path == "/version":
             return {"version": "0.0", "fake": True}
         if path == "/v1/models":
-            served = {self.base: self.root, **self.adapters}
+            first = {self.started_as: self.root} if self.started_as else {}
+            served = {**first, self.base: self.root, **self.adapters}
             return {"object": "list", "data": [{"id": k, "root": v} for k, v in served.items()]}
         if path == CHAT:
             return self._chat(body)
@@ -83,7 +90,18 @@ class FakeModel:
             )
             return {"count": len(ids), "tokens": ids}
         if path == GENERATE and self.scale_out:
-            return self._generate(body, request_id)
+            # Requests that came before a pause are answered; later ones wait for its end.
+            with self.quiet:
+                self.quiet.wait_for(lambda: self.resumed, 20)
+                self.generating += 1
+            try:
+                return self._generate(body, request_id)
+            finally:
+                with self.quiet:
+                    self.generating -= 1
+                    self.quiet.notify_all()
+        if self.dev_mode and path in ("/pause?mode=wait", "/resume", "/collective_rpc"):
+            return self._weights(path, body)
         if path == "/v1/load_lora_adapter" and self.runtime_lora:
             _typed(body, {"lora_name": str, "lora_path": str})
             if body["lora_name"] in self.adapters:
@@ -97,8 +115,31 @@ class FakeModel:
             return "Success: LoRA adapter removed successfully."
         raise LookupError(path)
 
+    def restarted(self, name: str) -> None:
+        """What is lost when a server that takes weights is started again."""
+        self.started_as, self.weights, self.resumed = name, "", True
+
+    def _weights(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path != "/collective_rpc":
+            _typed(body, {})
+            with self.quiet:
+                self.resumed = path == "/resume"
+                self.quiet.notify_all()
+                self.quiet.wait_for(lambda: self.resumed or not self.generating, 20)
+            return {"status": "resumed" if path == "/resume" else "paused"}
+        _typed(body, {"method": str, "kwargs": dict})
+        _typed(body["kwargs"], {"weights_path": str})
+        if body["method"] != "reload_weights":
+            raise Complaint(f"no method {body['method']!r}")
+        if self.resumed or self.generating:
+            raise Complaint("weights are loaded while nothing is generated")
+        if not (Path(body["kwargs"]["weights_path"]) / "model.safetensors").is_file():
+            raise Complaint("no weights there", 500)
+        self.weights = body["kwargs"]["weights_path"]
+        return {"results": [None, None]}
+
     def _model(self, name: str) -> None:
-        if name != self.base and name not in self.adapters:
+        if name not in (self.base, self.started_as, *self.adapters):
             raise Complaint(f"The model `{name}` does not exist.", 404, "model")
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +187,8 @@ class FakeModel:
         stops = params.get("stop_token_ids") or [self.tokenizer.eos_token_id]
         choices = []
         for k in range(params.get("n", 1)):
-            rng = random.Random(f"{body['model']}/{ids}/{params['seed'] + k}")
+            played = body["model"] if body["model"] in self.adapters else self.weights
+            rng = random.Random(f"{played or self.base}/{ids}/{params['seed'] + k}")
             few = min(params["max_tokens"], 1 + rng.randrange(6))
             few = params["max_tokens"] if params.get("ignore_eos") else few
             words = forced or [rng.randrange(20, len(self.tokenizer)) for _ in range(few)]
@@ -169,7 +211,10 @@ class FakeModel:
             scores = [None, *({str(i): {"logprob": -i / 1000, "rank": 1}} for i in ids[1:])]
         return {
             "request_id": f"generate-tokens-{request_id or body['request_id']}",
-            "model": body["model"],
+            # The first served name stands for all names of the base, as in vLLM.
+            "model": body["model"]
+            if body["model"] in self.adapters
+            else self.started_as or self.base,
             "choices": choices,
             "prompt_token_ids": ids if body.get("return_token_ids") else None,
             "prompt_logprobs": scores,

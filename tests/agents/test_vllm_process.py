@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -84,6 +85,26 @@ def test_a_server_gets_the_flags_and_switches_it_needs(model, tmp_path, monkeypa
     assert "sk-secret" not in server.log.read_text()
 
 
+def test_a_server_for_whole_models_has_a_name_for_each_of_its_starts(model, tmp_path):
+    path = model()
+    with VllmProcess(path, log_dir=tmp_path / "logs", whole=True) as server:
+        names = [_served_names(server)]
+        assert server.agent == f"vllm:{path}@{server.url}"
+        assert "--enable-lora" not in started(server)["argv"]
+        assert started(server)["env"]["VLLM_SERVER_DEV_MODE"] == "1"
+        server.restart()
+        names.append(_served_names(server))
+    assert [usual for _, usual in names] == [path] * 2
+    assert all(re.fullmatch(f"{path}~[0-9a-f]{{8}}", first) for first, _ in names)
+    assert names[0] != names[1]
+
+
+def _served_names(server: VllmProcess) -> list[str]:
+    argv = started(server)["argv"]
+    place = argv.index("--served-model-name")
+    return argv[place + 1 : place + 3]
+
+
 def test_a_gpu_server_sees_its_gpus_alone(model, tmp_path):
     settings = VllmSettings(device="gpu", tensor_parallel=2, gpu_memory=0.4, max_loras=0)
     with VllmProcess(model(), log_dir=tmp_path, settings=settings, gpus=[2, 3]) as server:
@@ -135,6 +156,8 @@ def test_several_servers_load_at_the_same_time_behind_one_agent(model, tmp_path)
     assert time.monotonic() - begun < 4.0
     assert len({server.url for server in servers}) == 3
     assert agent_of(servers) == f"vllm:{path}@{','.join(server.url for server in servers)}"
+    by_role = "|".join(server.url for server in servers)
+    assert agent_of(servers, models=3) == f"vllm:{path}@{by_role}"
     stop_all(servers)
     assert not any(server.running for server in servers)
 
@@ -278,8 +301,10 @@ def test_settings_that_vllm_would_refuse_are_refused_at_once(wrong, said):
 
 
 def test_options_become_flags():
-    words = flags({"enforce_eager": True, "limit": {"image": 1}, "max_loras": 1, "chunked": False})
+    options = {"enforce_eager": True, "limit": {"image": 1}, "max_loras": 1, "chunked": False}
+    words = flags({"names": ["a", "b"], **options})
     assert words == [
+        *("--names", "a", "b"),
         *("--enforce-eager", "--limit", '{"image": 1}', "--max-loras", "1"),
         "--no-chunked",
     ]

@@ -148,8 +148,12 @@ def test_adapters_are_trained_and_played_without_an_engine(tmp_path) -> None:
 
 
 def test_what_cannot_be_is_said_before_a_run_directory_exists(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"policy=vllm .*--set lora_rank=16"):
-        run_config(tmp_path / "run", policy="vllm", lora_rank="0")
+    for policy in ("vllm-engine", "scripted:oracle"):
+        with pytest.raises(UserError, match=rf"policy={policy} .*--set lora_rank=16"):
+            run_config(tmp_path / "run", policy=policy, lora_rank="0")
+    for policy, rank in (("vllm:nano@http://h", "0"), ("vllm:nano@http://a|http://b", "4")):
+        with pytest.raises(UserError, match="the servers of Proposer, Coder and Solver"):
+            run_config(tmp_path / "run", policy=policy, lora_rank=rank)
     with pytest.raises(UserError, match="cannot serve what is trained here"):
         made = run_config(tmp_path / "run", policy="scripted:oracle")
         evolve.run(made, resume=False, progress=SilentProgress())

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
+from agents.vllm_settings import NANO
 from mmzero_env.errors import UserError
 from tests.agents.test_process_keeper import alive, needs_proc, until
 from tests.agents.test_vllm_process import FAKE, ask
@@ -103,6 +105,17 @@ def test_it_prints_the_agent_serves_until_asked_to_stop_and_stops_its_servers(se
     assert not any(listening(port) for port in ports(spec))
 
 
+def test_a_model_a_role_has_servers_a_role(serve, tmp_path):
+    made = AutoConfig.from_pretrained(NANO)
+    made.tie_word_embeddings = made.get_text_config().tie_word_embeddings = False
+    made.save_pretrained(tmp_path / "untied")
+    process = serve("--model", str(tmp_path / "untied"), "--set", "policy=vllm")
+    spec = agent(process)
+    assert spec.startswith(f"vllm:{tmp_path / 'untied'}@http://") and spec.count("|") == 2
+    urls = spec.partition("@")[2].split("|")
+    assert len({ask(int(url.rpartition(":")[2]))["pid"] for url in urls}) == 3
+
+
 @needs_proc
 def test_a_server_outlives_neither_a_killed_serve_nor_its_own_death(serve):
     process = serve()
@@ -158,6 +171,7 @@ def test_a_server_that_does_not_start_is_one_error_with_its_last_lines(serve, mo
         (["--set", "serve.max_lora_rank=9"], "serve.max_lora_rank is one of 1, 8"),
         (["--set", "model=scripted:oracle"], "which vLLM cannot serve; name one: --model"),
         (["--python", "nowhere"], "'nowhere' cannot be run as a Python"),
+        (["--set", "policy=vllm"], "nano ties its output layer to its embeddings, and vLLM 0.31"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_two(monkeypatch, capsys, tmp_path, arguments, said):
@@ -181,6 +195,10 @@ def test_gpus_are_dealt_out_to_the_servers(monkeypatch):
     two = {"serve.tensor_parallel": "2"}
     assert dealt(0, 1, 2, 3, **two) == (2, [[0, 1], [2, 3]])
     assert dealt(0, 0, **{"serve.servers": "2"}) == (2, [[0], [0]])
+    whole = {"policy": "vllm"}
+    assert dealt(**whole) == (1, [[0], [1], [2]])
+    assert dealt(*range(6), **whole) == (2, [[0], [1], [2], [3], [4], [5]])
+    assert dealt(**whole, **two) == (1, [[0, 1], [2, 3], [4, 5]])
     with pytest.raises(UserError, match="2 servers with tensor_parallel=2 need 4 GPUs"):
         dealt(0, 1, **{"serve.servers": "2"}, **two)
 
