@@ -25,10 +25,12 @@ def copied(adapter: Path, folder: Path) -> Path:
 
 
 class Reference:
-    """The nano model with one adapter or none, as transformers and PEFT compute it."""
+    """The nano model or another one, with one adapter or none, as transformers computes it."""
 
-    def __init__(self, adapter: Path | None = None) -> None:
-        self._policy: TransformersPolicy = nano("", dtype="float32")
+    def __init__(
+        self, adapter: Path | None = None, *, policy: TransformersPolicy | None = None
+    ) -> None:
+        self._policy: TransformersPolicy = policy or nano("", dtype="float32")
         self._model = self._policy.model
         if adapter is not None:
             self._model = PeftModel.from_pretrained(self._model, str(adapter)).eval()
