@@ -72,6 +72,8 @@ class Vocabulary:
     def text(self, ids: Sequence[int]) -> str:
         """The text of a completion, without the tokens that end it."""
         bare = [i for i in ids if i not in self.stop_ids]
+        if self.encoder.backend is not None:
+            return self.encoder.backend.decode(bare, skip_special_tokens=True)
         return self.tokenizer.decode(
             bare, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from agents.encoding import PromptEncoder, image_key
+from agents.vocabulary import Vocabulary
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Proposal, Request
 
@@ -96,6 +97,8 @@ def test_the_ids_are_those_of_the_tokenizer_however_it_is_set(model_folder):
     text = "Where is the blue circle? <|im_end|> ☃" * 3
     expected = tokenizer(text, add_special_tokens=False)["input_ids"]
     encoder = PromptEncoder(tokenizer)
+    vocabulary = Vocabulary(tokenizer, encoder, None, (), ())
+    assert encoder.backend and vocabulary.text(expected) == text.replace(END, "")
     assert encoder._tokens(text) == expected
     tokenizer(text, padding="max_length", truncation=True, max_length=4)
     assert encoder._tokens(text) == expected
