@@ -12,7 +12,7 @@ import pytest
 
 import agents
 from agents.adapters import AdapterSettings, RoleView, with_adapters
-from agents.policy import PolicyError
+from agents.policy import PolicyError, roles_of
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import ROLES, Request, Response, Role
 from tests.trainers.test_evolve import TINY, rows
@@ -40,11 +40,12 @@ class CopyEngine:
         self.closed = False
         self.fail = ""
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
         assert (Path(path) / "adapter_model.safetensors").is_file()
-        self.loads.append((role, name, path))
-        if len(self.loads) <= self.deaf_from:
-            RoleView(self.shared, role).load_adapter(Path(path))
+        for each in roles_of(role):
+            self.loads.append((each, name, path))
+            if len(self.loads) <= self.deaf_from:
+                RoleView(self.shared, each).load_adapter(Path(path))
 
     def score(self, request: Request, completion_ids: Sequence[int]) -> Any:
         return self.shared.score(request, completion_ids)
