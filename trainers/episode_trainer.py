@@ -137,7 +137,7 @@ class EpisodeTrainer(GRPOTrainer):
         self._towers = {id(policy.model): vision_tower(policy.model)}
         self._reference = reference if settings.beta else None
         if isinstance(self._reference, torch.nn.Module):
-            add_fused_lm_head(self._reference, temperature=settings.temperature)
+            add_fused_lm_head(_plain(self._reference), temperature=settings.temperature)
             self._towers[id(self._reference)] = vision_tower(self._reference)
         self._vision_tokens = _vision_tokens(policy.model.config)
         self._image_token = getattr(policy.model.config, "image_token_id", None)
@@ -414,8 +414,12 @@ def _no_reward(**kwargs: Any) -> list[float | None]:
 
 def _core(model: Any) -> Any:
     """The network below the language-model head, adapters or not."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return plain.base_model
+    return _plain(model).base_model
+
+
+def _plain(model: Any) -> Any:
+    """The model below its adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _vision_tokens(config: Any) -> frozenset[int]:

@@ -28,14 +28,14 @@ def stage_start(model: Any) -> Any:
         model: As a policy gives it for training.
 
     Returns:
-        The weights of the adapter that is switched on, by peft's names; or, without
-        adapters, the whole model again.
+        The weights of the adapter that is switched on, by peft's names, on the CPU; or,
+        without adapters, the whole model again.
     """
     if isinstance(model, PeftModel):
         weights = get_peft_model_state_dict(
             model, adapter_name=model.active_adapter, save_embedding_layers=False
         )
-        return {name: weight.detach().clone() for name, weight in weights.items()}
+        return {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
     return copy.deepcopy(model)
 
 

@@ -202,10 +202,17 @@ def compare(plain: Plain, change: dict[str, Any], folder: Any) -> None:
             weight.register_hook(
                 lambda grad, name=name: summed.__setitem__(name, summed.get(name, 0) + grad)
             )
+    adapters = hasattr(learner.model, "peft_config")
+
+    def source(step: int) -> list[Group]:
+        if adapters:
+            learner.model.set_adapter("solver")  # other roles have played since
+        return plain.groups
+
     (metrics,) = GroupTrainer(
-        learner.view() if hasattr(learner.model, "peft_config") else learner,
+        learner.view() if adapters else learner,
         numbers,
-        lambda step: plain.groups,
+        source,
         output_dir=folder,
         reference=plain.reference,
     ).train()
