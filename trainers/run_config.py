@@ -193,6 +193,11 @@ class RunConfig:
                 "bits, and a step of 1e-6 is less than the last of them. Set dtype=float32 and "
                 "autocast_bf16=true, or train adapters with lora_rank"
             )
+        if self.policy in ("vllm", "vllm-engine") and self.dtype not in ("auto", self.serve.dtype):
+            raise UserError(
+                f"dtype={self.dtype} and serve.dtype={self.serve.dtype}: engine and trainer must "
+                f"hold the weights in one precision; set serve.dtype={self.dtype}"
+            )
         if self.vision == "trained" and self.lora_rank and self.policy != "local":
             raise UserError(
                 f"policy={self.policy} does not serve adapters on the vision tower; set "

@@ -88,9 +88,8 @@ def test_a_stage_with_adapters_leaves_no_traces(tmp_path: Any) -> None:
         view.policy.model.set_adapter("solver")  # as if the Solver had played last
         return groups
 
-    GroupTrainer(
-        view, replace(NUMBERS, gradient_checkpointing=True), source, output_dir=tmp_path
-    ).train()
+    numbers = replace(NUMBERS, gradient_checkpointing=True, autocast_bf16=True)
+    GroupTrainer(view, numbers, source, output_dir=tmp_path).train()
     after = weights(view.model)
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
