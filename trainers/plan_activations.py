@@ -100,14 +100,15 @@ def _decoder(shape: ModelShape, way: Way) -> PassCost:
         _prepare(model, way)
         decoder = (model.get_base_model() if way.rank else model).model.language_model
         embedded = torch.empty(1, tokens, shape.hidden, device="meta", dtype=way.dtype)
-        # With adapters the embedding is frozen; checkpointing lets gradients reach it anyway.
-        embedded.requires_grad_(not way.rank or way.checkpointing)
+        embedded.requires_grad_(not way.rank)
         positions = torch.zeros(3, 1, tokens, dtype=torch.long, device="meta")
-        return _count(
+        kept, peak = _count(
             model,
             lambda: decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False)[0],
             embedded,
         )
+        # The first layer's input stays like that of any other.
+        return kept + embedded.nbytes, peak + embedded.nbytes
 
     return _fit(run)
 
@@ -178,7 +179,8 @@ def _count(
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     with LiveBytes([*parameters, *model.buffers(), *grads, *inputs]) as counted:
         out = forward()
-        kept = counted.live
+        # Whoever reads the output decides whether it stays.
+        kept = counted.live - out.nbytes
         if out.requires_grad:
             out.sum().backward()
     # A frozen tower leaves its output alone, which its reader keeps and counts.

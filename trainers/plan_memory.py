@@ -16,6 +16,9 @@ from trainers.run_config import RunConfig
 HEAD_TOKENS, HEAD_WORDS = 4096, 32768
 """Tile in which the fused head computes logits (trl/kernels/chunked_logprob.py, TRL 1.16)."""
 
+FOLDED = 5
+"""Tiles in float32 that its backward pass in plain torch holds at a time (``_backward_tile``)."""
+
 LIVE_PARAMETERS = 10**9
 """Weights that are whole at a time while the model is in pieces: DeepSpeed's default of
 ``stage3_max_live_parameters``. FSDP2 holds two layers, which is less."""
@@ -187,7 +190,14 @@ class StepBytes:
 
 
 def step_bytes(
-    shape: ModelShape, how: Training, tokens: int, scored: int, pictures: int, side: int
+    shape: ModelShape,
+    how: Training,
+    tokens: int,
+    scored: int,
+    pictures: int,
+    side: int,
+    *,
+    triton: bool = True,
 ) -> StepBytes:
     """Activations of one micro-batch.
 
@@ -198,6 +208,7 @@ def step_bytes(
         scored: Completion tokens.
         pictures: Distinct pictures.
         side: Of a picture, in pixels.
+        triton: Whether there is Triton, as on a GPU. Plain torch folds logits in several steps.
     """
     size = how.way.dtype.itemsize
     decoder, tower = decoder_cost(shape, how.way), tower_cost(shape, how.way)
@@ -208,16 +219,18 @@ def step_bytes(
     if pictures:
         kept_tower = tower.kept.of(patches, shape.vision_depth)
         peaks.append(tower.peak.of(patches, shape.vision_depth) - kept_tower)
-        # Pixels, and the features before and after they are laid among the words.
-        kept += patches * shape.patch_values * 4
+        # Features before and after they are laid among the words.
         kept += 2 * pictures * shape.visual_tokens(side) * shape.hidden * size
-    peaks.append(kept + _head(shape, how, scored))
+    peaks.append(kept + _head(shape, how, scored, triton))
     return StepBytes(kept + kept_tower, max(0, max(peaks) - kept))
 
 
-def _head(shape: ModelShape, how: Training, scored: int) -> int:
+def _head(shape: ModelShape, how: Training, scored: int, triton: bool) -> int:
     """Working memory of the fused head: a tile of logits, and gradients in float32."""
-    tile = min(scored, HEAD_TOKENS) * HEAD_WORDS * how.way.dtype.itemsize
+    rows = min(scored, HEAD_TOKENS)
+    tile = rows * HEAD_WORDS * how.way.dtype.itemsize
+    if not triton:
+        tile += FOLDED * rows * min(HEAD_WORDS, shape.vocabulary) * 4
     gradients = scored * shape.hidden * 4
     if not how.way.rank:
         gradients += shape.head_parameters * (4 + how.way.dtype.itemsize)
