@@ -244,14 +244,14 @@ def _watched(step: Step) -> Generator[None]:
         step.pictures = len(inputs["picture_grids"])
         return out
 
-    def training_step(self: Any, model: Any, inputs: Any, *args: Any) -> torch.Tensor:
+    def training_step(self: Any, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         known = [*model.parameters(), *model.buffers(), *grads]
         for batch in self._micro:
             known += _tensors(batch)
         with LiveBytes(known) as counted:
             counts.append(counted)
-            out = train(self, model, inputs, *args)
+            out = train(self, model, inputs, num_items_in_batch)
         # The first one also makes the gradients; the last one finds them there.
         step.peak = counted.peak
         return out
