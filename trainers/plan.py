@@ -8,7 +8,7 @@ from typing import Any
 from mmzero_env.protocol import ROLES
 from trainers.model_shapes import ModelShape, adapter_parameters, shape_of
 from trainers.plan_layout import GB, Hardware, Layout
-from trainers.plan_memory import Memory, Reserves, plan_memory, training
+from trainers.plan_memory import Memory, Reserves, pixel_bytes, plan_memory, training
 from trainers.plan_prompts import Guesses, PromptTokens
 from trainers.plan_search import Suggestion, nearest
 from trainers.plan_time import Seconds, Speeds, decode_speed, seconds
@@ -187,6 +187,13 @@ def _notes(config: RunConfig, shape: ModelShape) -> list[str]:
         notes.append(
             "all weights are trained in bfloat16, whose steps are larger than most updates of a "
             "learning rate of 1e-6: set dtype=float32 and autocast_bf16=true"
+        )
+    rows = config.solver.prompts_per_step * config.solver.group_size
+    waiting = rows * pixel_bytes(shape, config.image_size)
+    if waiting > GB:
+        notes.append(
+            f"a step of the Solver keeps {gigabytes(waiting)} GB of pixels in host memory, one "
+            f"picture for each of its {rows:,} rows"
         )
     if config.lora_rank:
         notes.append("adapters are a cheaper method than the paper's full fine-tuning")

@@ -128,6 +128,8 @@ def _role_memory(
         working["cache of sampling"] = max(0, cached - step.kept)
     if layout.sharded:
         parts["weights gathered for computing"] = min(LIVE_PARAMETERS, shape.parameters) * 2
+    if pictures:
+        parts["pixels of a micro-batch"] = pictures * pixel_bytes(shape, config.image_size)
     parts["activations kept for backward"] = step.kept
     name = max(working, key=lambda name: working[name])
     parts[f"working memory ({name})"] = working[name]
@@ -223,6 +225,11 @@ def step_bytes(
         kept += 2 * pictures * shape.visual_tokens(side) * shape.hidden * size
     peaks.append(kept + _head(shape, how, scored, triton))
     return StepBytes(kept + kept_tower, max(0, max(peaks) - kept))
+
+
+def pixel_bytes(shape: ModelShape, side: int) -> int:
+    """Bytes of one picture as the vision tower takes it, in float32."""
+    return shape.patches(side) * shape.patch_values * 4
 
 
 def _head(shape: ModelShape, how: Training, scored: int, triton: bool) -> int:
