@@ -31,19 +31,12 @@ from trl.trainer.utils import add_fused_lm_head
 
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Request
+from trainers.devices import moved
 from trainers.groups import Group
 from trainers.grpo_math import truncated_importance
 from trainers.grpo_settings import GRPOSettings, StepMetrics
 from trainers.grpo_tally import StepTally
-from trainers.rows import (
-    Encoded,
-    Row,
-    collate,
-    micro_batches,
-    moved,
-    padding_row,
-    rows_of,
-)
+from trainers.rows import Encoded, Row, collate, micro_batches, padding_row, rows_of
 from trainers.shared_images import shared_images, vision_tower
 from trainers.shared_prompts import (
     LARGEST_LOGITS,
@@ -218,7 +211,7 @@ class EpisodeTrainer(GRPOTrainer):
             batch["num_items_in_batch"] = torch.tensor(float(total_tokens), device=device)
             self._freeze(batch)
             # A step of large pictures is many times what a GPU holds.
-            batches.append(moved(batch, torch.device("cpu")))
+            batches.append(moved(batch, "cpu"))
         return batches
 
     def _freeze(self, batch: dict[str, Any]) -> None:

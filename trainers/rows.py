@@ -262,11 +262,3 @@ def collate(
         kinds[:, :width] = prompt == image_token
         batch["mm_token_type_ids"] = kinds.to(device)
     return batch
-
-
-def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A batch with its tensors elsewhere; the same tensors if they are there already."""
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
