@@ -113,9 +113,9 @@ def check(rank: int = 0, *, checkpointing: bool = False) -> list[Check]:
     way = Way(torch.float32, rank, checkpointing, vision=not rank)
     how = Training(torch.float32, False, way)
     config = replace(configs.load("nano-cpu", {}), lora_rank=rank)
-    checks = [*_files(shape.parameters), *_states(config, how, rank, checkpointing)]
-    for (name, lengths), bound in zip(LENGTHS.items(), BOUNDS, strict=True):
-        step = measure(rank, checkpointing, lengths)
+    steps = [measure(rank, checkpointing, lengths) for lengths in LENGTHS.values()]
+    checks = [*_files(shape.parameters), *_states(config, how, rank, steps[0])]
+    for name, step, bound in zip(LENGTHS, steps, BOUNDS, strict=True):
         # Away from GPUs the head scores every position but the last of each row.
         scored = step.tokens - step.rows
         planned = step_bytes(shape, how, step.tokens, scored, step.pictures, SIDE, triton=False)
@@ -134,10 +134,9 @@ def _files(predicted: int) -> list[Check]:
     return [Check("parameters (a number)", predicted, stored)]
 
 
-def _states(config: RunConfig, how: Training, rank: int, checkpointing: bool) -> list[Check]:
+def _states(config: RunConfig, how: Training, rank: int, step: Step) -> list[Check]:
     """Weights, gradients and moments of a whole run's trainer."""
     planned = state_bytes(config, shape_of("nano"), how)
-    step = measure(rank, checkpointing, LENGTHS["one length"])
     policy = _policy(rank)
     whole = _bytes(policy.model.parameters())
     if rank:

@@ -107,8 +107,10 @@ def _decoder(shape: ModelShape, way: Way) -> PassCost:
             lambda: decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False)[0],
             embedded,
         )
-        # The first layer's input stays like that of any other.
-        return kept + embedded.nbytes, peak + embedded.nbytes
+        # The first layer's input stays like that of any other. For adapters with checkpointing,
+        # TRL opens the embedding's output to gradients, and that stays, too.
+        stays = embedded.nbytes * (2 if way.rank and way.checkpointing else 1)
+        return kept + stays, peak + stays
 
     return _fit(run)
 
