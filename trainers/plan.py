@@ -139,7 +139,7 @@ def make(config: RunConfig, hardware: Hardware, assumptions: Assumptions) -> Pla
     suggestion = None
     if not all(each.fits for each in memory):
         suggestion = _suggest(config, shape, hardware, assumptions)
-    notes = tuple(_notes(config, shape))
+    notes = tuple(_notes(config, shape, layout))
     return Plan(
         config,
         shape,
@@ -180,7 +180,7 @@ def _adapter(config: RunConfig, shape: ModelShape) -> int:
     return adapter_parameters(shape, config.lora_rank) if config.lora_rank else 0
 
 
-def _notes(config: RunConfig, shape: ModelShape) -> list[str]:
+def _notes(config: RunConfig, shape: ModelShape, layout: Layout) -> list[str]:
     notes = [f"configuration of the model: {shape.source}"]
     how = training(config)
     if not config.lora_rank and how.weights.itemsize == 2:
@@ -188,6 +188,13 @@ def _notes(config: RunConfig, shape: ModelShape) -> list[str]:
             "all weights are trained in bfloat16, whose steps are larger than most updates of a "
             "learning rate of 1e-6: set dtype=float32 and autocast_bf16=true"
         )
+    if layout.sharded and not layout.engines:
+        notes.append(
+            "with weights in pieces and no engine, the whole model that samples is in host memory, "
+            "which is far slower than estimated here: sample with policy=vllm"
+        )
+    if layout.engines and not layout.shared:
+        notes.append(_apart(layout))
     rows = config.solver.prompts_per_step * config.solver.group_size
     waiting = rows * pixel_bytes(shape, config.image_size)
     if waiting > GB:
@@ -198,6 +205,18 @@ def _notes(config: RunConfig, shape: ModelShape) -> list[str]:
     if config.lora_rank:
         notes.append("adapters are a cheaper method than the paper's full fine-tuning")
     return notes
+
+
+def _apart(layout: Layout) -> str:
+    """How trainer and engines are kept off each other's GPUs."""
+    last = layout.engines - 1
+    if layout.trainers == 1:
+        return f"engines take the first GPUs, 0 to {last}; set device=cuda:{layout.engines}"
+    names = ",".join(str(layout.engines + i) for i in range(layout.trainers))
+    return (
+        f"engines take the first GPUs, 0 to {last}; start the trainer's processes with "
+        f"accelerate launch --gpu_ids {names}"
+    )
 
 
 def gigabytes(size: float) -> str:

@@ -85,7 +85,8 @@ class Layout:
     def text(self, gpus: int) -> str:
         """The layout in words."""
         if not self.engines:
-            return f"{gpus} GPU{'s' * (gpus > 1)}: the trained weights sample themselves"
+            who = "a copy in host memory samples" if self.sharded else "what is trained samples"
+            return f"{gpus} GPU{'s' * (gpus > 1)} for the trainer; {who}"
         if self.shared:
             return f"{gpus} GPU{'s' * (gpus > 1)}, trainer and engine beside each other"
         how = ", weights and optimizer in pieces (ZeRO-3 or FSDP2)" if self.sharded else ""

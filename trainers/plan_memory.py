@@ -122,7 +122,7 @@ def _role_memory(
         # note on foreach).
         "optimizer step": max(0, parts["gradients"] - step.kept),
     }
-    if not layout.engines:
+    if not layout.engines and not layout.sharded:
         row = prompt + config.stage(role).max_tokens
         cached = min(LOCAL_ROWS * row, LOCAL_TOKENS) * shape.kv_values() * how.weights.itemsize
         working["cache of sampling"] = max(0, cached - step.kept)
