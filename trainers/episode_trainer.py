@@ -31,6 +31,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Request
+from trainers.devices import moved
 from trainers.groups import Group
 from trainers.grpo_math import truncated_importance
 from trainers.grpo_settings import GRPOSettings, StepMetrics
@@ -217,7 +218,8 @@ class EpisodeTrainer(GRPOTrainer):
             }[self.loss_type]
             batch["num_items_in_batch"] = torch.tensor(float(total_tokens), device=device)
             self._freeze(batch)
-            batches.append(batch)
+            # A step of large pictures is many times what a GPU holds.
+            batches.append(moved(batch, "cpu"))
         return batches
 
     def _freeze(self, batch: dict[str, Any]) -> None:
@@ -312,7 +314,7 @@ class EpisodeTrainer(GRPOTrainer):
             # Nothing to learn: no forward, so no parameter gets a gradient and the
             # optimizer leaves weights and moments as they are.
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
-        self._batch = inputs
+        self._batch = inputs = moved(inputs, self.accelerator.device)
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = loss * inputs["loss_scale"]
         assert self.tally is not None  # made when the step began
