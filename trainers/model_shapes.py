@@ -234,7 +234,15 @@ def adapter_parameters(shape: ModelShape, rank: int, vision: bool = False) -> in
     return one + (shape.layers - 1) * (two - one)
 
 
-def _adapted(shape: ModelShape, rank: int, *, vision: bool = False, **sizes: int) -> int:
+def _adapted(
+    shape: ModelShape,
+    rank: int,
+    *,
+    vision: bool = False,
+    layers: int | None = None,
+    vision_depth: int | None = None,
+) -> int:
     with torch.device("meta"):
-        model = with_adapter(build(shape.config, **sizes), rank, vision=vision)
+        model = build(shape.config, layers=layers, vision_depth=vision_depth)
+        model = with_adapter(model, rank, vision=vision)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
