@@ -13,18 +13,17 @@ into the model, and accelerate's gradient state, which all trainers of a process
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from accelerate.state import GradientState
 from greenlet import getcurrent, greenlet
 
 from mmzero_env.errors import EngineError
+from trainers import generators
 from trainers.episode_trainer import Trainable
 from trainers.groups import Group
 from trainers.grpo import GroupTrainer
@@ -110,7 +109,8 @@ class SteppedTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`GroupTrainer.state_dict`."""
-        return self._trainer.state_dict()
+        with self._at_work():
+            return self._trainer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See :meth:`GroupTrainer.load_state_dict`; before the loop starts."""
@@ -119,12 +119,18 @@ class SteppedTrainer:
     def _run(self, enter: Any, *args: Any) -> None:
         """Let the loop run until it rests, ends or fails; its errors come out here."""
         self._loop.parent = getcurrent()
+        with self._at_work():
+            enter(*args)
+
+    @contextmanager
+    def _at_work(self) -> Generator[None]:
+        """Everything as the loop left it; after the block as it was before."""
         model = self._policy.model
         outside = _Surroundings.now(model)
         if self._inside is not None:
             self._inside.restore()
         try:
-            enter(*args)
+            yield
         finally:
             self._inside = _Surroundings.now(model)
             outside.restore()
@@ -143,30 +149,22 @@ class SteppedTrainer:
 class _Surroundings:
     """What trainers of one process get in each other's way with."""
 
-    generators: tuple[Any, ...]
-    cuda: list[torch.Tensor]
+    generators: Mapping[str, Any]
     gradient_state: dict[str, Any]
     model: Any
     forwards: dict[Any, dict[str, Any]]
 
     @classmethod
     def now(cls, model: Any) -> _Surroundings:
-        used = torch.cuda.is_available() and torch.cuda.is_initialized()
         return cls(
-            (random.getstate(), np.random.get_state(), torch.get_rng_state()),
-            torch.cuda.get_rng_state_all() if used else [],
+            generators.state(),
             dict(GradientState().__dict__),
             model,
             {module: found for module in model.modules() if (found := _patches(module))},
         )
 
     def restore(self) -> None:
-        python, numpy, cpu = self.generators
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
+        generators.go_on_from(self.generators)
         shared = GradientState().__dict__
         shared.clear()
         shared.update(self.gradient_state)
