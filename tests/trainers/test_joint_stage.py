@@ -18,6 +18,7 @@ from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import ROLES, Role
 from mmzero_env.record import read_records
 from tests.trainers.test_evolve import TINY, rows
+from tests.trainers.test_killed_runs import content
 from trainers import config, evolve, joint_stage
 from trainers.groups import Group
 from trainers.grpo import GroupTrainer
@@ -141,9 +142,10 @@ def test_a_role_without_steps_plays_but_does_not_learn(tmp_path: Path) -> None:
     assert all(torch.equal(kept[name], base[name]) for name in kept)
 
 
-def test_an_engine_that_fails_stops_all_and_leaves_the_episodes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_failed_between_two_updates_goes_on_to_the_bit(
+    finished: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    whole, _ = finished
     original = SteppedTrainer.step
     calls: list[int] = []
 
@@ -158,7 +160,10 @@ def test_an_engine_that_fails_stops_all_and_leaves_the_episodes(
     with pytest.raises(EngineError, match="power"):
         run(folder)
     assert [(r["stage"], r["step"]) for r in rows(folder)] == [(role, 0) for role in ROLES]
-    assert (folder / "state/stages/1-simultaneous/step-000001/state.json").exists()
+    evolve.run(config.read(folder), resume=True, progress=SilentProgress())
+    left, right = content(whole), content(folder)
+    assert left.keys() == right.keys()
+    assert {name for name in left if left[name] != right[name]} == set()
 
 
 def test_roles_that_are_one_model_are_updated_at_once(
