@@ -19,6 +19,13 @@ from trainers.stage_config import StageConfig
 VISION = ("auto", "trained", "frozen")
 DTYPES = ("auto", "float32", "bfloat16")
 
+PHASED, SIMULTANEOUS = MODES = ("phased", "simultaneous")
+"""How an iteration trains the roles: one after the other, or all on the same episodes."""
+
+AUTO = "auto"
+FIXED, ONLINE = LABELS = ("fixed", "online")
+"""When the Solver's silver labels are voted: at the start of its stage, or at every step."""
+
 
 @dataclass(frozen=True)
 class FilterConfig:
@@ -88,6 +95,13 @@ class RunConfig:
         out: Run directory.
         seed: Seeds everything random.
         iterations: Times the three stages are run.
+        mode: ``"phased"``: every iteration trains one role after the other, the other two
+            frozen, as in the paper. ``"simultaneous"``: all three learn from the same episodes,
+            see :mod:`trainers.joint_stage`.
+        labels: When the silver labels that the Solver learns from are voted. ``"fixed"``: once,
+            at the start of its stage, as in the published code. ``"online"``: at every step
+            anew, by the current Solver (TTRL, arXiv 2504.16084). ``"auto"`` is the first for
+            phased runs and the second, the only one there is, for simultaneous ones.
         model: Agent that all three roles start from, see :func:`agents.make`.
         prompts: Prompt set.
         reward_design: Reward design, by name. Where a run is made it may be a TOML file,
@@ -134,6 +148,8 @@ class RunConfig:
     out: str
     seed: int = 0
     iterations: int = 3
+    mode: str = PHASED
+    labels: str = AUTO
     model: str = "nano"
     prompts: str = "mm_zero"
     reward_design: str = "mm_zero"
@@ -165,6 +181,7 @@ class RunConfig:
         """Refuse names and values that cannot be, before anything is loaded."""
         get_prompts(self.prompts)
         self.design()
+        self._check_mode()
         backend_target(self.render_backend)
         self.episode(codes=1, answers=1)
         for name in ("lora_rank", "lora_alpha", "canary_bound"):
@@ -182,7 +199,7 @@ class RunConfig:
         for role in ROLES:
             if self.stage(role).steps:
                 try:
-                    self.grpo(role)
+                    self.grpo(self.stage(role))
                 except UserError as error:
                     raise UserError(f"{role}: {error}") from error
 
@@ -207,6 +224,41 @@ class RunConfig:
                 "vision=frozen (or auto), or sample with policy=local"
             )
 
+    def _check_mode(self) -> None:
+        for kind, value, valid in (
+            ("mode", self.mode, MODES),
+            ("labels", self.labels, (AUTO, *LABELS)),
+        ):
+            if value not in valid:
+                raise unknown(kind, value, valid)
+        if self.mode == SIMULTANEOUS and self.labels == FIXED:
+            raise UserError(
+                "labels=fixed are voted before the Solver's stage, and mode=simultaneous has no "
+                "such stage: there the answers of every step vote. Leave labels out, or set "
+                "mode=phased"
+            )
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages of an iteration, in their order."""
+        return (SIMULTANEOUS,) if self.mode == SIMULTANEOUS else ROLES
+
+    def steps(self, stage: str) -> int:
+        """Most steps of a stage.
+
+        The episodes of a simultaneous stage are the Proposer's, and so is their number; where
+        the Proposer stays untrained, the larger number of the other two.
+        """
+        tables = {role: self.stage(role).steps for role in ROLES}
+        if stage in ROLES:
+            return tables[stage]
+        return tables["proposer"] or max(tables.values())
+
+    @property
+    def online_labels(self) -> bool:
+        """Whether silver labels are voted at every step."""
+        return self.labels == ONLINE or self.mode == SIMULTANEOUS
+
     def design(self) -> RewardDesign:
         """The reward design, resolved."""
         return get_design(self.reward_design, **self.reward)
@@ -220,14 +272,14 @@ class RunConfig:
         """Whether the vision tower is trained, ``"auto"`` resolved."""
         return self.vision == "trained" or (self.vision == "auto" and not self.lora_rank)
 
-    def grpo(self, role: Role) -> GRPOSettings:
-        """A role's stage as the trainer takes it.
+    def grpo(self, stage: StageConfig) -> GRPOSettings:
+        """A stage as the trainer takes it.
 
         Raises:
             UserError: If a value cannot be.
         """
         return of_stage(
-            self.stage(role),
+            stage,
             engine=self.policy != "local",
             gradient_checkpointing=self.gradient_checkpointing,
             autocast_bf16=self.autocast_bf16,

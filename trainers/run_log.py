@@ -19,6 +19,7 @@ from trainers import atomic
 from trainers.grpo_settings import StepMetrics
 from trainers.progress import Progress
 from trainers.render_queue import JobRenderer
+from trainers.run_config import SIMULTANEOUS
 
 METRICS = "metrics.jsonl"
 
@@ -74,8 +75,8 @@ class RunLog:
             lines = [line for line in rows.read_text().splitlines() if self._finished(line, rows)]
             atomic.write_text(rows, "".join(f"{line}\n" for line in lines))
         for path in (self.folder / "episodes").glob("iter-*.jsonl"):
-            _, iteration, role = path.stem.split("-")
-            if f"{iteration}/{role}" not in self.done:
+            _, iteration, stage = path.stem.split("-")
+            if f"{iteration}/{stage}" not in self.done:
                 path.unlink()
 
     def sizes(self, iteration: int, stage: str) -> dict[str, int]:
@@ -103,11 +104,16 @@ class RunLog:
             # and such a line belongs to an unfinished stage.
             return False
         try:
-            return f"{row['iteration']}/{row['stage']}" in self.done
+            return row["iteration"] in self.trained(row["stage"])
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged: expected rows with iteration and stage, found {line[:80]!r}."
             ) from error
+
+    def trained(self, role: str) -> list[int]:
+        """Iterations in which a role's training is finished, alone or with the others."""
+        parts = (part.split("/") for part in self.done)
+        return [int(iteration) for iteration, stage in parts if stage in (role, SIMULTANEOUS)]
 
     def finish(self, part: str) -> None:
         """Mark a part as finished."""
@@ -120,8 +126,18 @@ class RunLog:
         stage: Role,
         metrics: StepMetrics,
         extra: Mapping[str, float | None],
+        *,
+        last: bool = True,
     ) -> None:
-        """Write one row of ``metrics.jsonl``."""
+        """Write one row of ``metrics.jsonl``.
+
+        Args:
+            iteration: Number of the iteration.
+            stage: The role that was trained.
+            metrics: What the trainer did.
+            extra: What else is known about the step.
+            last: Whether the step is over; in a simultaneous stage it has a row a role.
+        """
         values: dict[str, Any] = {
             "reward": metrics.reward_mean,
             "reward_std": metrics.reward_std,
@@ -147,12 +163,13 @@ class RunLog:
         row = {"iteration": iteration, "stage": stage, "step": metrics.step, **clean}
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self._progress.step({k: v for k, v in clean.items() if v is not None})
+        if last:
+            self._progress.step({k: v for k, v in clean.items() if v is not None})
 
     def episodes(
         self,
         iteration: int,
-        stage: Role,
+        stage: str,
         episodes: Sequence[Episode],
         rewards: Sequence[EpisodeRewards],
         design: RewardDesign,
@@ -163,7 +180,7 @@ class RunLog:
 
         Args:
             iteration: Number of the iteration.
-            stage: The role that is trained.
+            stage: The stage they were played in.
             episodes: Episodes that were scored together.
             rewards: Their rewards.
             design: What scored them.
