@@ -23,13 +23,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, EpisodeRewards, Role
 from trainers.filters import coder_prompts, solver_prompts
 from trainers.groups import Group, coder_groups, proposer_groups, solver_groups
@@ -37,8 +36,6 @@ from trainers.grpo_settings import StepMetrics
 from trainers.labels import silver_accuracy
 from trainers.rollout import Rollout
 from trainers.rollout_stats import Metrics
-from trainers.run_config import RunConfig
-from trainers.stage_config import StageConfig
 from trainers.stages import (
     Stage,
     episode_metrics,
@@ -49,19 +46,6 @@ from trainers.stages import (
 from trainers.stepped_trainer import SteppedTrainer
 
 T = TypeVar("T")
-
-OWN_SETTINGS = (
-    "steps",
-    "prompts_per_step",
-    "group_size",
-    "codes",
-    "answers",
-    "pool",
-    "max_epochs",
-    "max_tokens",
-)
-"""Settings of a stage that roles with one set of weights need not share: they say what is
-collected, not how it is learned from."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +69,6 @@ def run(stage: Stage) -> None:
     """Train all roles whose ``steps`` is not 0.
 
     Raises:
-        UserError: If roles with one set of weights are to be trained in different ways.
         EngineError: If a policy, the renderer or a trainer failed.
     """
     steps = stage.config.steps(stage.kind)
@@ -116,34 +99,6 @@ def run(stage: Stage) -> None:
                 stage.save(step + 1, {team.roles[0]: team.trainer for team in teams})
 
 
-def joint_settings(config: RunConfig, roles: Sequence[Role]) -> StageConfig:
-    """The settings by which roles with one set of weights are trained together.
-
-    A step takes as many groups and completions as the roles have together; the longest
-    completion is that of the role with the longest ones.
-
-    Raises:
-        UserError: If the roles differ in how they learn.
-    """
-    tables = [config.stage(role) for role in roles]
-    for item in fields(StageConfig):
-        values = {role: getattr(t, item.name) for role, t in zip(roles, tables, strict=True)}
-        if item.name not in OWN_SETTINGS and len(set(values.values())) > 1:
-            found = ", ".join(f"{role}.{item.name}={value}" for role, value in values.items())
-            raise UserError(
-                f"roles that share their weights are updated at once and need one {item.name}, "
-                f"got {found}. Set them equal, or set shared_weights=false"
-            )
-    groups = sum(table.prompts_per_step for table in tables)
-    rows = sum(table.prompts_per_step * table.group_size for table in tables)
-    return replace(
-        tables[0],
-        prompts_per_step=groups,
-        group_size=-(-rows // groups),
-        max_tokens=max(table.max_tokens for table in tables),
-    )
-
-
 def _teams(stage: Stage) -> list[tuple[Role, ...]]:
     """The trained roles by the weights that they are."""
     trained = tuple(role for role in ROLES if stage.config.stage(role).steps)
@@ -151,7 +106,7 @@ def _teams(stage: Stage) -> list[tuple[Role, ...]]:
 
 
 def _team(stage: Stage, roles: tuple[Role, ...], steps: int, scratch: Path) -> _Team:
-    settings = stage.config.grpo(joint_settings(stage.config, roles))
+    settings = stage.config.grpo(stage.config.joint(roles))
     trainer = SteppedTrainer(
         stage.learners[roles[0]],
         replace(settings, steps=steps),

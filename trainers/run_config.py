@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from agents.vllm_settings import VllmSettings
@@ -25,6 +25,20 @@ PHASED, SIMULTANEOUS = MODES = ("phased", "simultaneous")
 AUTO = "auto"
 FIXED, ONLINE = LABELS = ("fixed", "online")
 """When the Solver's silver labels are voted: at the start of its stage, or at every step."""
+
+
+OWN_SETTINGS = (
+    "steps",
+    "prompts_per_step",
+    "group_size",
+    "codes",
+    "answers",
+    "pool",
+    "max_epochs",
+    "max_tokens",
+)
+"""Settings of a stage that roles with one set of weights need not share: they say what is
+collected, not how it is learned from."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +251,8 @@ class RunConfig:
                 "such stage: there the answers of every step vote. Leave labels out, or set "
                 "mode=phased"
             )
+        if self.mode == SIMULTANEOUS and self.shared_weights:
+            self.joint([role for role in ROLES if self.stage(role).steps])
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -271,6 +287,33 @@ class RunConfig:
     def vision_trained(self) -> bool:
         """Whether the vision tower is trained, ``"auto"`` resolved."""
         return self.vision == "trained" or (self.vision == "auto" and not self.lora_rank)
+
+    def joint(self, roles: Sequence[Role]) -> StageConfig:
+        """The settings by which roles with one set of weights are trained together.
+
+        A step takes as many groups and completions as the roles have together; the longest
+        completion is that of the role with the longest ones.
+
+        Raises:
+            UserError: If the roles differ in how they learn.
+        """
+        tables = [self.stage(role) for role in roles]
+        for item in fields(StageConfig):
+            values = {role: getattr(t, item.name) for role, t in zip(roles, tables, strict=True)}
+            if item.name not in OWN_SETTINGS and len(set(values.values())) > 1:
+                found = ", ".join(f"{role}.{item.name}={value}" for role, value in values.items())
+                raise UserError(
+                    f"roles that share their weights are updated at once and need one {item.name}, "
+                    f"got {found}. Set them equal, or set shared_weights=false"
+                )
+        groups = sum(table.prompts_per_step for table in tables)
+        rows = sum(table.prompts_per_step * table.group_size for table in tables)
+        return replace(
+            tables[0],
+            prompts_per_step=groups,
+            group_size=-(-rows // groups),
+            max_tokens=max(table.max_tokens for table in tables),
+        )
 
     def grpo(self, stage: StageConfig) -> GRPOSettings:
         """A stage as the trainer takes it.

@@ -23,8 +23,6 @@ from trainers import config, evolve, joint_stage
 from trainers.groups import Group
 from trainers.grpo import GroupTrainer
 from trainers.grpo_settings import GRPOSettings
-from trainers.joint_stage import joint_settings
-from trainers.learner import Learner
 from trainers.progress import SilentProgress
 from trainers.run_config import RunConfig
 from trainers.stepped_trainer import SteppedTrainer
@@ -166,20 +164,17 @@ def test_a_run_that_failed_between_two_updates_goes_on_to_the_bit(
     assert {name for name in left if left[name] != right[name]} == set()
 
 
-def test_roles_that_are_one_model_are_updated_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("rank", "file"), [("0", "model"), ("4", "adapter_model")])
+def test_roles_that_are_one_set_of_weights_are_updated_at_once(
+    rank: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one: Any = agents.make("nano")
-
-    def shared(made: RunConfig, finished: Any) -> dict[Role, Learner]:
-        return dict.fromkeys(ROLES, one)
-
-    monkeypatch.setattr(evolve, "make_learners", shared)
     monkeypatch.setattr(joint_stage, "SteppedTrainer", Fed)
     monkeypatch.setattr(Fed, "all", [])
     same = {f"{role}.learning_rate": "1e-4" for role in ROLES}
+    same |= {"shared_weights": "true", "lora_rank": rank}
     with pytest.raises(UserError, match=r"need one beta, got proposer.beta=0.02, .*solver.beta"):
         run(tmp_path / "odd", **same)
+    assert not (tmp_path / "odd").exists()
     run(tmp_path / "one", **same, **{f"{role}.beta": "0.02" for role in ROLES})
     (trainer,) = Fed.all
     assert [len(fed) for fed in trainer.fed] == [2 + 2 + 3] * 2
@@ -189,7 +184,7 @@ def test_roles_that_are_one_model_are_updated_at_once(
         assert len({row["loss"] for row in step}) == 1
         assert len({row["completion_length"] for row in step}) == 3
     found = [
-        (tmp_path / f"one/checkpoints/iter-1/{role}/model.safetensors").read_bytes()
+        (tmp_path / f"one/checkpoints/iter-1/{role}/{file}.safetensors").read_bytes()
         for role in ROLES
     ]
     assert len(set(found)) == 1
@@ -204,10 +199,10 @@ def test_settings_of_one_model_hold_the_groups_of_all(tmp_path: Path) -> None:
         coder=replace(equal, prompts_per_step=2, group_size=3, max_tokens=112),
         solver=replace(equal, prompts_per_step=3, group_size=5),
     )
-    joint = joint_settings(made, ROLES)
+    joint = made.joint(ROLES)
     assert (joint.prompts_per_step, joint.group_size, joint.max_tokens) == (7, 5, 112)
     assert joint.prompts_per_step * joint.group_size >= 2 * 4 + 2 * 3 + 3 * 5
-    assert joint_settings(made, ("coder",)) == made.coder
+    assert made.joint(["coder"]) == made.coder
 
 
 @pytest.mark.parametrize(
