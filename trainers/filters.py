@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmzero_env.protocol import EpisodeOutcome, EpisodeRewards, Image, Proposal
+from mmzero_env.rewards import RewardDesign
+from trainers import quantities
 from trainers.run_config import FilterConfig
 
 
@@ -22,6 +24,7 @@ class LabelledQuestion:
         image: The picture, (H, W, 3) uint8.
         question: The hard question.
         label: The silver label, voted at the start of the stage.
+        easy_agrees: Whether the easy question's silver label is the Proposer's answer.
     """
 
     id: str
@@ -29,6 +32,7 @@ class LabelledQuestion:
     image: Image
     question: str
     label: str
+    easy_agrees: bool | None = None
 
 
 def coder_prompts(
@@ -52,6 +56,7 @@ def solver_prompts(
     outcomes: Sequence[EpisodeOutcome],
     rewards: Sequence[EpisodeRewards],
     filters: FilterConfig,
+    design: RewardDesign,
 ) -> list[LabelledQuestion]:
     """Pictures whose easy vote agrees and whose hard vote is neither noise nor settled.
 
@@ -61,6 +66,7 @@ def solver_prompts(
             picture without a label for its hard question is not used.
         filters: The bounds; those of the hard vote apply to the share of the answers
             that equal the label.
+        design: How answers are compared.
 
     Returns:
         One prompt a picture that passed.
@@ -85,6 +91,7 @@ def solver_prompts(
                         image,
                         outcome.proposal.hard_question,
                         hard.winner,
+                        quantities.easy_agrees(outcome.proposal, judged, design),
                     )
                 )
     return kept

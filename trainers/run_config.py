@@ -13,6 +13,7 @@ from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import CodeForm, Role, Sampling
 from mmzero_env.rendering.backends import backend_target
 from mmzero_env.rewards import RewardDesign, get_design
+from trainers.monitor_config import MonitorConfig
 from trainers.stage_config import StageConfig
 
 
@@ -109,6 +110,7 @@ class RunConfig:
         solver: Stage of the Solver.
         filters: Which prompts the stages learn from.
         probe: How the truth is measured.
+        monitor: What is watched, see :mod:`trainers.monitors`.
         serve: The vLLM servers of ``mmzero serve``.
     """
 
@@ -134,6 +136,7 @@ class RunConfig:
     solver: StageConfig = field(default_factory=StageConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
 
     def __post_init__(self) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.episode import Episode, request_seed
 from mmzero_env.errors import EngineError
+from mmzero_env.parsing import extract_boxed
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import EpisodeRewards, Proposal, Request, Role
 from mmzero_env.rewards import RewardDesign
+from trainers import quantities
 from trainers.audit import share_right
 from trainers.dispatcher import answer
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
@@ -194,7 +196,7 @@ def _proposer_prompts(stage: Stage) -> Prompts:
             r.outcome.proposal.caption for r in rollouts if isinstance(r.outcome.proposal, Proposal)
         )
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
-        return groups, {**_episode_metrics(rollouts, rewards), **spent}
+        return groups, {**_episode_metrics(stage, step, rollouts, rewards, groups), **spent}
 
     return Prompts(collect_step)
 
@@ -229,7 +231,7 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
             episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
         rollouts, rewards, spent = _play(stage, episodes)
         groups = coder_groups(rollouts, rewards)
-        return groups, {**_episode_metrics(rollouts, rewards), **spent}
+        return groups, {**_episode_metrics(stage, step, rollouts, rewards, groups), **spent}
 
     return Prompts(collect_step, len(kept))
 
@@ -245,7 +247,9 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
         seed = request_seed(stage.config.seed, name)
         episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
     rollouts, rewards, _ = _play(stage, episodes)
-    kept = solver_prompts([r.outcome for r in rollouts], rewards, stage.config.filters)
+    kept = solver_prompts(
+        [r.outcome for r in rollouts], rewards, stage.config.filters, stage.design
+    )
     silver = share_right((row.proposal, "hard", row.label) for row in kept)
     stage.note(
         f"solver pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} labelled "
@@ -280,7 +284,7 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
             texts = [completion.text for completion in response.completions]
             turns = stage.design.solver_rewards(texts, row.label)
             groups.append(Group.of(request, response, turns))
-        metrics = {"silver_accuracy": _silver(chosen), "pool": float(len(kept))}
+        metrics = {"pool": float(len(kept)), **_answer_metrics(stage, step, chosen, groups)}
         return groups, {**metrics, **found[0].metrics()}
 
     return Prompts(collect_step, len(kept))
@@ -291,10 +295,6 @@ _PROMPTS: Mapping[Role, Callable[[Stage], Prompts | None]] = {
     "coder": _coder_prompts,
     "solver": _solver_prompts,
 }
-
-
-def _silver(rows: Sequence[LabelledQuestion]) -> float | None:
-    return share_right((row.proposal, "hard", row.label) for row in rows)
 
 
 def _play(
@@ -333,18 +333,29 @@ def _score(stage: Stage, episodes: Sequence[Episode]) -> list[EpisodeRewards]:
     return rewards
 
 
-def _episode_metrics(rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]) -> Metrics:
+def _episode_metrics(
+    stage: Stage,
+    step: int,
+    rollouts: Sequence[Rollout],
+    rewards: Sequence[EpisodeRewards],
+    groups: Sequence[Group],
+) -> Metrics:
     """What a batch of episodes was like, apart from rewards."""
     outcomes = [rollout.outcome for rollout in rollouts]
     parsed = [o.proposal for o in outcomes if isinstance(o.proposal, Proposal)]
     codes = [code for outcome in outcomes for code in outcome.codes]
     judged = [
-        scored
+        (outcome.proposal, scored)
         for outcome, reward in zip(outcomes, rewards, strict=True)
         for code, scored in zip(outcome.codes, reward.codes, strict=True)
-        if code.drawing.ok
+        if code.drawing.ok and isinstance(outcome.proposal, Proposal)
     ]
-    hard = [scored.votes["hard"] for scored in judged if "hard" in scored.votes]
+    hard = [scored.votes["hard"] for _, scored in judged if "hard" in scored.votes]
+    labelled = [
+        (proposal, scored.labels["hard"].winner)
+        for proposal, scored in judged
+        if "hard" in scored.labels
+    ]
 
     def mean(values: Sequence[float]) -> float | None:
         return float(np.mean(values)) if values else None
@@ -352,9 +363,52 @@ def _episode_metrics(rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewar
     return {
         "parsed": len(parsed) / len(outcomes) if outcomes else None,
         "render_rate": mean([float(code.drawing.ok) for code in codes]),
-        "solvability": mean([scored.solvability for scored in judged]),
-        "difficulty": mean([scored.difficulty for scored in judged]),
-        "consistency": mean([vote.consistency for vote in hard]),
+        "solvability": mean([scored.solvability for _, scored in judged]),
+        "difficulty": mean([scored.difficulty for _, scored in judged]),
+        **quantities.of_votes(hard),
+        **quantities.of_proposals(parsed),
+        "easy_agreement": quantities.share(
+            [quantities.easy_agrees(proposal, scored, stage.design) for proposal, scored in judged]
+        ),
+        "sampled_entropy": quantities.sampled_entropy(groups),
+        "blind_solvable": _blind(stage, step, labelled),
         "distinct_captions": len({p.caption for p in parsed}) / len(parsed) if parsed else None,
         "own_answer_true": share_right((p, "easy", p.easy_answer) for p in parsed),
+        "silver_accuracy": share_right((p, "hard", label) for p, label in labelled),
     }
+
+
+def _answer_metrics(
+    stage: Stage, step: int, rows: Sequence[LabelledQuestion], groups: Sequence[Group]
+) -> Metrics:
+    """What a batch of the Solver's answers was like, apart from rewards."""
+    votes = quantities.group_votes(groups, stage.design)
+    answered = [
+        (row.proposal, extract_boxed(done.text))
+        for row, group in zip(rows, groups, strict=True)
+        for done in group.response.completions
+    ]
+    return {
+        **quantities.of_votes(votes),
+        "label_agreement": quantities.share(
+            [
+                quantities.same(vote.winner, row.label, stage.design)
+                for vote, row in zip(votes, rows, strict=True)
+            ]
+        ),
+        "easy_agreement": quantities.share([row.easy_agrees for row in rows]),
+        "sampled_entropy": quantities.sampled_entropy(groups),
+        "blind_solvable": _blind(stage, step, [(row.proposal, row.label) for row in rows]),
+        "silver_accuracy": share_right((row.proposal, "hard", row.label) for row in rows),
+        "answers_true": share_right((p, "hard", given or "") for p, given in answered),
+    }
+
+
+def _blind(stage: Stage, step: int, asked: Sequence[tuple[Proposal, str]]) -> float | None:
+    if step % stage.config.monitor.blind_every:
+        return None
+    solver = stage.players.policies["solver"]
+    name = f"{stage.name}/{step}"
+    return quantities.blind_solvable(
+        solver, stage.config, name, asked, stage.config.solver.group_size
+    )
