@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
 from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.episode import Episode, request_seed
 from mmzero_env.errors import EngineError
-from mmzero_env.parsing import extract_boxed
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import EpisodeRewards, Proposal, Request, Role
 from mmzero_env.rewards import RewardDesign
-from trainers import quantities
 from trainers.audit import share_right
 from trainers.dispatcher import answer
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
@@ -26,12 +26,23 @@ from trainers.grpo_settings import GRPOSettings
 from trainers.learner import Learner
 from trainers.players import EnginePlayers, Players
 from trainers.pools import epochs, propose, render_rates, topics
+from trainers.prompt_files import (
+    load_proposals,
+    load_questions,
+    save_proposals,
+    save_questions,
+)
+from trainers.quantities import blind_solvable
 from trainers.render_queue import JobRenderer
 from trainers.rollout import Rollout, collect
 from trainers.rollout_stats import RolloutStats
 from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_config import StageConfig
+from trainers.stage_state import StageState, StageStore
+from trainers.step_metrics import answer_metrics, episode_metrics, labelled
+
+T = TypeVar("T")
 
 Metrics = dict[str, float | None]
 
@@ -54,6 +65,8 @@ class Stage:
         design: Scores episodes.
         memory: Captions that the Proposer's stages have seen.
         log: Takes metrics and episodes.
+        store: Takes where the stage stands.
+        resumed: Where the stage was when the run was killed; None begins it.
         note: Takes sentences for the person who watches.
     """
 
@@ -66,7 +79,19 @@ class Stage:
     design: RewardDesign
     memory: CaptionMemory
     log: RunLog
+    store: StageStore
+    resumed: StageState | None
     note: Callable[[str], None]
+
+    @property
+    def part(self) -> str:
+        """The stage as a part of the run, ``"1/coder"``."""
+        return f"{self.iteration}/{self.role}"
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that were done before the run was killed."""
+        return 0 if self.resumed is None else self.resumed.steps
 
     @property
     def name(self) -> str:
@@ -85,6 +110,16 @@ class Stage:
     def rng(self, name: str) -> random.Random:
         """A generator for something of the stage."""
         return random.Random(self.seed(name))
+
+    def save(self, steps: int, trainers: Mapping[Role, GroupTrainer]) -> None:
+        """Write down where the stage stands after so many steps."""
+        self.store.save(
+            self.part,
+            steps,
+            files=self.log.sizes(self.iteration, self.role),
+            memory=self.memory.state_dict(),
+            trainers=trainers,
+        )
 
 
 def run(stage: Stage) -> None:
@@ -111,18 +146,28 @@ def run(stage: Stage) -> None:
             extra["canary_drift"], extra["canary_moved"] = reading.drift, reading.moved
         return found
 
+    steps = _steps(stage, prompts)
+
     def on_step(metrics: StepMetrics) -> None:
         stage.log.step(stage.iteration, stage.role, metrics, extra)
+        done = metrics.step + 1
+        # After the last step comes the checkpoint.
+        if done < steps and done % stage.config.save_every == 0:
+            stage.save(done, {stage.role: trainer})
 
+    if stage.resumed is None:
+        stage.save(0, {})
     with tempfile.TemporaryDirectory() as scratch:
         trainer = GroupTrainer(
             stage.learner,
-            replace(_grpo(stage), steps=_steps(stage, prompts)),
+            replace(_grpo(stage), steps=steps),
             groups,
             on_step,
             output_dir=scratch,
             seed=stage.seed("trainer") % 2**31,
         )
+        if stage.resumed is not None and stage.resumed.steps:
+            trainer.load_state_dict(stage.resumed.trainer(stage.role))
         trainer.train()
 
 
@@ -196,7 +241,9 @@ def _proposer_prompts(stage: Stage) -> Prompts:
             r.outcome.proposal.caption for r in rollouts if isinstance(r.outcome.proposal, Proposal)
         )
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
-        return groups, {**_episode_metrics(stage, step, rollouts, rewards, groups), **spent}
+        metrics = episode_metrics(rollouts, rewards, groups, stage.design)
+        metrics["blind_solvable"] = _blind(stage, step, labelled(rollouts, rewards))
+        return groups, {**metrics, **spent}
 
     return Prompts(collect_step)
 
@@ -204,23 +251,14 @@ def _proposer_prompts(stage: Stage) -> Prompts:
 def _coder_prompts(stage: Stage) -> Prompts | None:
     """Proposals of the new Proposer that the current Coder renders sometimes."""
     s = stage.settings
-    proposals = propose(stage.players.policies["proposer"], stage.config, stage.name, s.pool).parsed
-    rates = render_rates(
-        stage.players.policies["coder"],
-        stage.renderer,
-        stage.config,
-        stage.name,
-        proposals,
-        s.codes,
-    )
-    kept = coder_prompts(proposals, rates, stage.config.filters)
-    stage.note(
-        f"coder pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} passed the "
-        f"render filter (mean render rate {np.mean(rates) if rates else 0:.2f})"
-    )
+    if stage.resumed is None:
+        kept = _coder_pool(stage)
+        save_proposals(stage.store.prompts(stage.part), kept)
+    else:
+        kept = load_proposals(stage.store.prompts(stage.part))
     if not kept:
         return None
-    rows = epochs(kept, stage.rng("order").shuffle)
+    rows = _in_order(stage, kept)
     shape = stage.config.episode(codes=s.group_size, answers=s.answers)
 
     def collect_step(step: int) -> tuple[list[Group], Metrics]:
@@ -231,7 +269,9 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
             episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
         rollouts, rewards, spent = _play(stage, episodes)
         groups = coder_groups(rollouts, rewards)
-        return groups, {**_episode_metrics(stage, step, rollouts, rewards, groups), **spent}
+        metrics = episode_metrics(rollouts, rewards, groups, stage.design)
+        metrics["blind_solvable"] = _blind(stage, step, labelled(rollouts, rewards))
+        return groups, {**metrics, **spent}
 
     return Prompts(collect_step, len(kept))
 
@@ -239,26 +279,14 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
 def _solver_prompts(stage: Stage) -> Prompts | None:
     """Hard questions about drawn pictures, labelled by the Solver's votes."""
     s = stage.settings
-    proposals = propose(stage.players.policies["proposer"], stage.config, stage.name, s.pool).parsed
-    shape = stage.config.episode(codes=1, answers=s.answers)
-    episodes = []
-    for i, proposal in enumerate(proposals):
-        name = f"{stage.name}/label/{i}"
-        seed = request_seed(stage.config.seed, name)
-        episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
-    rollouts, rewards, _ = _play(stage, episodes)
-    kept = solver_prompts(
-        [r.outcome for r in rollouts], rewards, stage.config.filters, stage.design
-    )
-    silver = share_right((row.proposal, "hard", row.label) for row in kept)
-    stage.note(
-        f"solver pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} labelled "
-        "questions passed the filters"
-        + ("" if silver is None else f"; {silver:.0%} of their silver labels are true")
-    )
+    if stage.resumed is None:
+        kept = _solver_pool(stage)
+        save_questions(stage.store.prompts(stage.part), kept)
+    else:
+        kept = load_questions(stage.store.prompts(stage.part))
     if not kept:
         return None
-    rows = epochs(kept, stage.rng("order").shuffle)
+    rows = _in_order(stage, kept)
     prompts = get_prompts(stage.config.prompts)
 
     def collect_step(step: int) -> tuple[list[Group], Metrics]:
@@ -284,10 +312,54 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
             texts = [completion.text for completion in response.completions]
             turns = stage.design.solver_rewards(texts, row.label)
             groups.append(Group.of(request, response, turns))
-        metrics = {"pool": float(len(kept)), **_answer_metrics(stage, step, chosen, groups)}
-        return groups, {**metrics, **found[0].metrics()}
+        metrics = answer_metrics(chosen, groups, stage.design)
+        metrics["blind_solvable"] = _blind(stage, step, [(r.proposal, r.label) for r in chosen])
+        return groups, {**metrics, "pool": float(len(kept)), **found[0].metrics()}
 
     return Prompts(collect_step, len(kept))
+
+
+def _coder_pool(stage: Stage) -> list[Proposal]:
+    s, players = stage.settings, stage.players.policies
+    proposals = propose(players["proposer"], stage.config, stage.name, s.pool).parsed
+    rates = render_rates(
+        players["coder"], stage.renderer, stage.config, stage.name, proposals, s.codes
+    )
+    kept = coder_prompts(proposals, rates, stage.config.filters)
+    stage.note(
+        f"coder pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} passed the "
+        f"render filter (mean render rate {np.mean(rates) if rates else 0:.2f})"
+    )
+    return kept
+
+
+def _solver_pool(stage: Stage) -> list[LabelledQuestion]:
+    s = stage.settings
+    proposals = propose(stage.players.policies["proposer"], stage.config, stage.name, s.pool).parsed
+    shape = stage.config.episode(codes=1, answers=s.answers)
+    episodes = []
+    for i, proposal in enumerate(proposals):
+        name = f"{stage.name}/label/{i}"
+        seed = request_seed(stage.config.seed, name)
+        episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
+    rollouts, rewards, _ = _play(stage, episodes)
+    kept = solver_prompts(
+        [r.outcome for r in rollouts], rewards, stage.config.filters, stage.design
+    )
+    silver = share_right((row.proposal, "hard", row.label) for row in kept)
+    stage.note(
+        f"solver pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} labelled "
+        "questions passed the filters"
+        + ("" if silver is None else f"; {silver:.0%} of their silver labels are true")
+    )
+    return kept
+
+
+def _in_order(stage: Stage, rows: Sequence[T]) -> Iterator[T]:
+    """The rows in the stage's order, from where a resumed stage stood."""
+    endless = epochs(rows, stage.rng("order").shuffle)
+    seen = stage.steps_done * stage.settings.prompts_per_step
+    return islice(endless, seen, None)
 
 
 _PROMPTS: Mapping[Role, Callable[[Stage], Prompts | None]] = {
@@ -333,82 +405,14 @@ def _score(stage: Stage, episodes: Sequence[Episode]) -> list[EpisodeRewards]:
     return rewards
 
 
-def _episode_metrics(
-    stage: Stage,
-    step: int,
-    rollouts: Sequence[Rollout],
-    rewards: Sequence[EpisodeRewards],
-    groups: Sequence[Group],
-) -> Metrics:
-    """What a batch of episodes was like, apart from rewards."""
-    outcomes = [rollout.outcome for rollout in rollouts]
-    parsed = [o.proposal for o in outcomes if isinstance(o.proposal, Proposal)]
-    codes = [code for outcome in outcomes for code in outcome.codes]
-    judged = [
-        (outcome.proposal, scored)
-        for outcome, reward in zip(outcomes, rewards, strict=True)
-        for code, scored in zip(outcome.codes, reward.codes, strict=True)
-        if code.drawing.ok and isinstance(outcome.proposal, Proposal)
-    ]
-    hard = [scored.votes["hard"] for _, scored in judged if "hard" in scored.votes]
-    labelled = [
-        (proposal, scored.labels["hard"].winner)
-        for proposal, scored in judged
-        if "hard" in scored.labels
-    ]
-
-    def mean(values: Sequence[float]) -> float | None:
-        return float(np.mean(values)) if values else None
-
-    return {
-        "parsed": len(parsed) / len(outcomes) if outcomes else None,
-        "render_rate": mean([float(code.drawing.ok) for code in codes]),
-        "solvability": mean([scored.solvability for _, scored in judged]),
-        "difficulty": mean([scored.difficulty for _, scored in judged]),
-        **quantities.of_votes(hard),
-        **quantities.of_proposals(parsed),
-        "easy_agreement": quantities.share(
-            [quantities.easy_agrees(proposal, scored, stage.design) for proposal, scored in judged]
-        ),
-        "sampled_entropy": quantities.sampled_entropy(groups),
-        "blind_solvable": _blind(stage, step, labelled),
-        "distinct_captions": len({p.caption for p in parsed}) / len(parsed) if parsed else None,
-        "own_answer_true": share_right((p, "easy", p.easy_answer) for p in parsed),
-        "silver_accuracy": share_right((p, "hard", label) for p, label in labelled),
-    }
-
-
-def _answer_metrics(
-    stage: Stage, step: int, rows: Sequence[LabelledQuestion], groups: Sequence[Group]
-) -> Metrics:
-    """What a batch of the Solver's answers was like, apart from rewards."""
-    votes = quantities.group_votes(groups, stage.design)
-    answered = [
-        (row.proposal, extract_boxed(done.text))
-        for row, group in zip(rows, groups, strict=True)
-        for done in group.response.completions
-    ]
-    return {
-        **quantities.of_votes(votes),
-        "label_agreement": quantities.share(
-            [
-                quantities.same(vote.winner, row.label, stage.design)
-                for vote, row in zip(votes, rows, strict=True)
-            ]
-        ),
-        "easy_agreement": quantities.share([row.easy_agrees for row in rows]),
-        "sampled_entropy": quantities.sampled_entropy(groups),
-        "blind_solvable": _blind(stage, step, [(row.proposal, row.label) for row in rows]),
-        "silver_accuracy": share_right((row.proposal, "hard", row.label) for row in rows),
-        "answers_true": share_right((p, "hard", given or "") for p, given in answered),
-    }
-
-
 def _blind(stage: Stage, step: int, asked: Sequence[tuple[Proposal, str]]) -> float | None:
+    """Share of hard questions that the Solver answers without the picture, now and then."""
     if step % stage.config.monitor.blind_every:
         return None
-    solver = stage.players.policies["solver"]
-    name = f"{stage.name}/{step}"
-    return quantities.blind_solvable(
-        solver, stage.config, name, asked, stage.config.solver.group_size
+    return blind_solvable(
+        stage.players.policies["solver"],
+        stage.config,
+        f"{stage.name}/{step}",
+        asked,
+        stage.config.solver.group_size,
     )
