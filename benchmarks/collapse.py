@@ -85,12 +85,12 @@ RUNS: Mapping[str, Kind] = {
         "answers_true",
     ),
     "stride": Kind(
-        "Solver with labels, no filters, no KL, a learning rate that keeps rising to 60 times",
+        "Solver with labels, no filters, no KL, a learning rate that keeps rising to 90 times",
         {
             **_SOLVER,
             "solver.learning_rate": "1e-2",
             "solver.warmup_updates": "40",
-            "solver.steps": "24",
+            "solver.steps": "36",
         },
         "answers_true",
     ),
@@ -104,7 +104,7 @@ RUNS: Mapping[str, Kind] = {
             "reward_design": "no_diversity",
             "proposer.learning_rate": "5e-3",
             "proposer.beta": "1e-6",
-            "proposer.steps": "30",
+            "proposer.steps": "40",
             "proposer.prompts_per_step": "8",
         },
         "own_answer_true",
