@@ -35,6 +35,7 @@ from trainers.monitors import Row, Warn, warnings_of
 from trainers.progress import choose
 from trainers.report import charts
 from trainers.report.run_data import MetricRow
+from trainers.rollback import decide
 
 RESULTS = Path(__file__).parent / "results" / "collapse"
 SMOOTH = 5
@@ -65,12 +66,20 @@ class Kind:
     Attributes:
         what: What is wrong with it, for the table.
         settings: Differences from ``nano-cpu``.
-        truth: The metric that tells the truth about what is trained; empty if all is well.
+        truth: The metric of a step that tells the truth about what is trained; empty if
+            there is none.
+        probe: The metric of the probe that does; empty for a run in which all is well.
     """
 
     what: str
     settings: Mapping[str, str]
     truth: str = ""
+    probe: str = ""
+
+    @property
+    def collapses(self) -> bool:
+        """Whether it is meant to."""
+        return bool(self.probe)
 
 
 RUNS: Mapping[str, Kind] = {
@@ -83,6 +92,7 @@ RUNS: Mapping[str, Kind] = {
             "solver.steps": "40",
         },
         "answers_true",
+        "solver_hard_sampled",
     ),
     "stride": Kind(
         "Solver with labels, no filters, no KL, a learning rate that keeps rising to 90 times",
@@ -93,6 +103,7 @@ RUNS: Mapping[str, Kind] = {
             "solver.steps": "36",
         },
         "answers_true",
+        "solver_hard_sampled",
     ),
     "narrow": Kind(
         "Proposer without the terms of diversity, no KL, 25 times the learning rate",
@@ -107,7 +118,7 @@ RUNS: Mapping[str, Kind] = {
             "proposer.steps": "40",
             "proposer.prompts_per_step": "8",
         },
-        "own_answer_true",
+        probe="proposer_valid",
     ),
     "healthy": Kind("nano-cpu as it is", _SMALL),
 }
@@ -220,35 +231,46 @@ def running_mean(values: Sequence[float]) -> np.ndarray:
     return np.array([np.mean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
 
 
+HEADING = (
+    "run",
+    "seed",
+    "first warning",
+    "first trend",
+    "reward turns down",
+    "lead",
+    "truth turns down",
+    "lead",
+    "probe, before → after",
+    "rollback",
+)
+
+
 def table(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """A line a run that collapses on purpose, a heading first."""
-    lines = [
-        (
-            "run",
-            "seed",
-            "first warning",
-            "reward: peak, down",
-            "lead",
-            "truth: peak, down",
-            "lead",
-            "probe, before → after",
-        )
-    ]
+    """A line a run that collapses on purpose, the heading first.
+
+    A downturn is given as the step of the peak and the step at which it shows; the lead is
+    counted from the first warning to the second of them.
+    """
+    lines = [HEADING]
     for run in runs:
-        truth = RUNS[run.kind].truth
-        if not truth:
+        kind = RUNS[run.kind]
+        if not kind.collapses:
             continue
-        warnings = run.warnings
-        first = warnings[0] if warnings else None
-        cells = [run.kind, str(run.seed), f"{first.step} ({first.quantity})" if first else "none"]
-        for metric in ("reward", truth):
-            turn = run.turn(metric)
-            cells.append(f"{turn.peak}, {turn.down}" if turn else "none")
+        first = next(iter(run.warnings), None)
+        trend = next((warning for warning in run.warnings if warning.p is not None), None)
+        cells = [run.kind, str(run.seed), _said(first), _said(trend)]
+        for metric in ("reward", kind.truth):
+            turn = run.turn(metric) if metric else None
+            cells.append(f"{turn.peak}, {turn.down}" if turn else "no" if metric else "–")
             cells.append(f"{turn.down - first.step:+d}" if turn and first else "–")
-        name = "solver_hard_sampled" if truth == "answers_true" else "proposer_valid"
-        before, *_, after = run.probe[name]
-        lines.append((*cells, f"{before:.2f} → {after:.2f}"))
+        before, after = run.probe[kind.probe][0], run.probe[kind.probe][-1]
+        verdict = decide(run.rows, MonitorConfig(rollback="retry"), 1)
+        lines.append((*cells, f"{before:.2f} → {after:.2f}", verdict.action.replace("_", " ")))
     return lines
+
+
+def _said(warning: Warn | None) -> str:
+    return f"{warning.step} ({warning.quantity})" if warning else "none"
 
 
 @dataclass(frozen=True)
@@ -272,7 +294,7 @@ class Alarms:
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Alarms:
         """Count them in the healthy ones of these runs."""
-        healthy = [run for run in runs if not RUNS[run.kind].truth]
+        healthy = [run for run in runs if not RUNS[run.kind].collapses]
         said = [run.warnings for run in healthy]
         stages = {
             (k, r["iteration"], r["stage"]) for k, run in enumerate(healthy) for r in run.rows
@@ -305,10 +327,10 @@ STYLE = (
 def figure(runs: Sequence[Run]) -> str:
     """Reward and truth of every run by step, with the first warning as a dashed line."""
     panels = []
-    collapsing = [run for run in runs if RUNS[run.kind].truth]
+    collapsing = [run for run in runs if RUNS[run.kind].collapses]
     for place, run in enumerate(collapsing):
         first = run.warnings[0].step if run.warnings else None
-        for column, metric in enumerate(("reward", RUNS[run.kind].truth)):
+        for column, metric in enumerate(("reward", RUNS[run.kind].truth or "render_rate")):
             x, y = 10 + column * (charts.WIDTH + 20), 20 + place * (charts.HEIGHT + 30)
             panels.append(_panel(run, metric, first, x, y))
     width, height = 2 * charts.WIDTH + 50, 20 + len(collapsing) * (charts.HEIGHT + 30)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mmzero_env.errors import UserError
 from trainers.monitor_config import MonitorConfig
 from trainers.monitors import Watch, warnings_of
 from trainers.signals import SIGNALS, Signal
@@ -141,3 +142,21 @@ def test_a_watch_that_is_fed_the_rows_again_says_the_same_and_goes_on_alike() ->
 def test_warnings_can_be_switched_off() -> None:
     rows = series("solver", 14, label_agreement=-0.4)
     assert warnings_of(rows, replace(MonitorConfig(), warn=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"window_least": 3}, "window_least must be from 4 to window=12, got 3"),
+        ({"window": 5}, "window_least must be from 4 to window=5, got 6"),
+        ({"alpha": 0.0}, "alpha must be between 0 and 1"),
+        ({"collapse_drop": 1.0}, "collapse_drop must be between 0 and 1"),
+        ({"kl_limit": -1.0}, "kl_limit must not be negative"),
+        ({"blind_items": -1}, "blind_items must not be negative"),
+        ({"blind_every": 0}, "blind_every must be at least 1"),
+        ({"rollback": "retyr"}, "Did you mean 'retry'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message) -> None:
+    with pytest.raises(UserError, match=message):
+        MonitorConfig(**settings)
