@@ -39,7 +39,7 @@ class MonitorConfig:
     alpha: float = 0.005
     kl_limit: float = 0.2
     rollback: str = "off"
-    collapse_drop: float = 0.3
+    collapse_drop: float = 0.25
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be."""

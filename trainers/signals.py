@@ -1,9 +1,9 @@
 """The leading indicators of a collapse: what moves, which way, by how much, what helps.
 
-Each is a quantity that training itself sees and that was seen to move before, or at the
-latest while, the reward or the truth turned down (docs/monitors.md has the measurements).
-Falling entropy and rising agreement alone are none of them: they are what learning from votes looks
-like when it works. They count beside a loss of diversity or of agreement with fixed labels.
+Each is a quantity that training itself sees; docs/monitors.md says which of them moved in runs
+that collapsed, and when. Falling entropy and rising agreement alone are none of them: they are
+what learning from votes looks like when it works. They count beside a loss of diversity or of
+agreement with fixed labels.
 """
 
 from __future__ import annotations
