@@ -34,18 +34,19 @@ from mmzero_env.protocol import ROLES, Role
 from mmzero_env.rendering import Renderer
 from mmzero_env.world import SIDE
 from mmzero_env.world.probe import probe_items
-from trainers import atomic, checkpoints, joint_stage, stages
+from trainers import atomic, checkpoints, joint_stage, stages, standing
 from trainers import config as configs
 from trainers.evaluate import scores
 from trainers.learner import Learner
 from trainers.learners import make_learners
+from trainers.monitors import Watch
 from trainers.players import Players, open_players
 from trainers.progress import Progress
+from trainers.rollback import decide
 from trainers.run_config import SIMULTANEOUS, RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_state import StageStore
-
-PROBE = "probe"
+from trainers.standing import PROBE
 
 
 def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
@@ -66,9 +67,9 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
     with ExitStack() as stack:
         store = StageStore(folder)
         if resume:
-            log = RunLog(folder, progress)
+            log = RunLog(folder, progress, Watch(config.monitor))
             _go_back(log, store)
-            learners = make_learners(config, _newest(log))
+            learners = make_learners(config, standing.weights(config, log))
             players = stack.enter_context(open_players(config, learners, progress.note))
         else:
             # Loaded first: a model that cannot be trained or an engine that does not start
@@ -76,7 +77,9 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             learners = make_learners(config, {})
             players = stack.enter_context(open_players(config, learners, progress.note))
             configs.save(config, folder)
-            log = RunLog(folder, progress)
+            log = RunLog(folder, progress, Watch(config.monitor))
+        if not log.done:
+            standing.keep_base(config, learners, folder)
         renderer = stack.enter_context(_renderer(config, config.image_size))
         probe_renderer = stack.enter_context(_renderer(config, SIDE))
         probe = Probe(
@@ -111,6 +114,7 @@ def _go_back(log: RunLog, store: StageStore) -> None:
         store.forget(part)
     state = store.unfinished()
     log.cut_back(None if state is None else state.files)
+    log.watch_again()
 
 
 def _iterate(run: _Run) -> None:
@@ -122,11 +126,32 @@ def _iterate(run: _Run) -> None:
     if f"0/{PROBE}" not in log.done:
         _measure(0, run)
     for iteration in range(1, config.iterations + 1):
+        if not _may_begin(iteration, run, memory):
+            return
         for kind in config.stages:
             if f"{iteration}/{kind}" not in log.done:
                 _train(iteration, kind, run, memory)
         if f"{iteration}/{PROBE}" not in log.done:
             _measure(iteration, run)
+
+
+def _may_begin(iteration: int, run: _Run, memory: CaptionMemory) -> bool:
+    """What the iteration before decides: to go on, to go on from an earlier one, to stop."""
+    if iteration == 1 or any(part.startswith(f"{iteration}/") for part in run.log.done):
+        return True
+    verdict = decide(run.log.rows(), run.config.monitor, iteration - 1)
+    if verdict.action == "go_on":
+        return True
+    best = f"iteration {verdict.best}" if verdict.best else "the base model"
+    if verdict.action == "stop":
+        run.progress.note(f"{verdict.reason}. The run stops; the best weights are those of {best}.")
+        return False
+    run.progress.note(f"{verdict.reason}. Iteration {iteration} starts from {best}.")
+    standing.put_back(run.config, run.learners, run.log.folder, verdict.best)
+    _recall(memory, run.log, verdict.best)
+    for role in ROLES:
+        run.players.publish(role)
+    return True
 
 
 def _train(iteration: int, kind: str, run: _Run, memory: CaptionMemory) -> None:
@@ -184,29 +209,27 @@ def _renderer(config: RunConfig, size: int) -> Renderer:
     )
 
 
-def _newest(log: RunLog) -> dict[Role, Path]:
-    """The newest checkpoint of every role that has one."""
-    found: dict[Role, Path] = {}
-    for role in ROLES:
-        if done := log.trained(role):
-            found[role] = checkpoints.folder(log.folder, max(done), role)
-    return found
-
-
 def _memory_path(log: RunLog, iteration: int) -> Path:
     return log.folder / "state" / f"captions-{iteration}.json"
 
 
 def _memory(config: RunConfig, log: RunLog) -> CaptionMemory:
-    """The captions of the Proposer's stages that are finished."""
+    """The captions of the Proposer's stages that led to its weights."""
     memory = CaptionMemory(max(1, config.design().constants.memory_steps))
-    if done := log.trained("proposer"):
-        path = _memory_path(log, max(done))
-        try:
-            memory.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, UserError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+    _recall(memory, log, standing.iteration_of(config, log, "proposer"))
     return memory
+
+
+def _recall(memory: CaptionMemory, log: RunLog, iteration: int) -> None:
+    """Fill the memory with what it held after an iteration's Proposer stage."""
+    if not iteration:
+        memory.load_state_dict(CaptionMemory().state_dict())
+        return
+    path = _memory_path(log, iteration)
+    try:
+        memory.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, UserError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def _save_memory(log: RunLog, iteration: int, memory: CaptionMemory) -> None:

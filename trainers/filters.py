@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mmzero_env.protocol import EpisodeOutcome, EpisodeRewards, Image, Proposal
+from mmzero_env.rewards import RewardDesign
+from trainers import quantities
 from trainers.run_config import FilterConfig
 
 T = TypeVar("T")
@@ -25,6 +27,7 @@ class LabelledQuestion:
         image: The picture, (H, W, 3) uint8.
         question: The hard question.
         label: The silver label, voted when the picture was drawn.
+        easy_agrees: Whether the easy question's silver label is the Proposer's answer.
     """
 
     id: str
@@ -32,6 +35,7 @@ class LabelledQuestion:
     image: Image
     question: str
     label: str
+    easy_agrees: bool | None = None
 
 
 def coder_prompts(proposals: Sequence[T], rates: Sequence[float], filters: FilterConfig) -> list[T]:
@@ -53,6 +57,7 @@ def solver_prompts(
     outcomes: Sequence[EpisodeOutcome],
     rewards: Sequence[EpisodeRewards],
     filters: FilterConfig,
+    design: RewardDesign,
 ) -> list[LabelledQuestion]:
     """Pictures whose easy vote agrees and whose hard vote is neither noise nor settled.
 
@@ -62,6 +67,7 @@ def solver_prompts(
             picture without a label for its hard question is not used.
         filters: The bounds; those of the hard vote apply to the share of the answers
             that equal the label.
+        design: How answers are compared.
 
     Returns:
         One prompt a picture that passed.
@@ -86,6 +92,7 @@ def solver_prompts(
                         image,
                         outcome.proposal.hard_question,
                         hard.winner,
+                        quantities.easy_agrees(outcome.proposal, judged, design),
                     )
                 )
     return kept

@@ -33,16 +33,16 @@ from mmzero_env.protocol import ROLES, EpisodeRewards, Role
 from trainers.filters import coder_prompts, solver_prompts
 from trainers.groups import Group, coder_groups, proposer_groups, solver_groups
 from trainers.grpo_settings import StepMetrics
-from trainers.labels import silver_accuracy
 from trainers.rollout import Rollout
 from trainers.rollout_stats import Metrics
 from trainers.stages import (
     Stage,
-    episode_metrics,
+    blind,
     play,
     remember,
     topic_episodes,
 )
+from trainers.step_metrics import answer_metrics, episode_metrics, labelled
 from trainers.stepped_trainer import SteppedTrainer
 
 T = TypeVar("T")
@@ -129,11 +129,13 @@ def _play(stage: Stage, step: int) -> _Harvest:
     shape = config.episode(codes=config.coder.group_size, answers=config.solver.group_size)
     rollouts, rewards, spent = play(stage, topic_episodes(stage, step, shape))
     remember(stage, rollouts)
-    seen = episode_metrics(rollouts, rewards)
     groups: dict[Role, list[Group]] = {}
     for role in trained:
         groups[role], own = _PICK[role](stage, step, rollouts, rewards)
-        metrics[role] |= own if role == "solver" else {**seen, **own}
+        if role != "solver":
+            metrics[role] |= episode_metrics(rollouts, rewards, groups[role], stage.design)
+        metrics[role] |= own
+    metrics[trained[-1]]["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
     metrics[trained[0]] |= spent
     return _Harvest(groups, metrics, time.perf_counter() - started)
 
@@ -157,16 +159,16 @@ def _solver(
     stage: Stage, step: int, rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]
 ) -> tuple[list[Group], Metrics]:
     outcomes = [rollout.outcome for rollout in rollouts]
-    passed = solver_prompts(outcomes, rewards, stage.config.filters)
+    passed = solver_prompts(outcomes, rewards, stage.config.filters, stage.design)
     found = solver_groups(rollouts, rewards, questions=("hard",))
     groups = {group.request.id: group for group in found}
     rows = _some(stage, step, "solver", passed)
-    silver = silver_accuracy((row.proposal, row.label) for row in rows)
     chosen = []
     for row in rows:
         episode, _, code = row.id.rpartition("/")
         chosen.append(groups[f"{episode}/solver/{code}/hard"])
-    return chosen, {"silver_accuracy": silver, "pool": float(len(passed))}
+    own = answer_metrics(rows, [row.label for row in rows], chosen, stage.design)
+    return chosen, {**own, "pool": float(len(passed))}
 
 
 _PICK = {"proposer": _proposer, "coder": _coder, "solver": _solver}

@@ -8,14 +8,13 @@ is and how the vote is counted is the business of :meth:`RewardDesign.label`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from agents.policy import Policy
 from mmzero_env.episode import request_seed
 from mmzero_env.grading import equivalent
 from mmzero_env.prompts import get_prompts
-from mmzero_env.protocol import Proposal, Request, Response
-from trainers.audit import share_right
+from mmzero_env.protocol import Request, Response
 from trainers.dispatcher import answer
 from trainers.filters import LabelledQuestion
 from trainers.groups import Group
@@ -25,7 +24,7 @@ from trainers.run_config import RunConfig
 
 def ask(
     rows: Sequence[LabelledQuestion], policy: Policy, config: RunConfig, name: str
-) -> tuple[list[Group], Metrics]:
+) -> tuple[list[Group], list[str | None], Metrics]:
     """Ask the Solver about every picture and grade its answers.
 
     Args:
@@ -35,9 +34,9 @@ def ask(
         name: Prefix of the request ids, unique in the run.
 
     Returns:
-        A group a row, and metrics: ``silver_accuracy`` is the share of true labels among those
-        whose truth is known; with online labels ``labels_changed`` is the share of questions
-        whose label is no longer the one of the pool.
+        A group a row; the label it was graded by, None if the vote has no winner; and metrics:
+        with online labels ``labels_changed`` is the share of questions whose label is no
+        longer the one of the pool.
     """
     design, stage = config.design(), config.solver
     online = config.online_labels
@@ -61,9 +60,7 @@ def ask(
         turns = design.solver_rewards(texts, label)
         groups.append(Group.of(request, answers[request.id], turns))
         labels.append(label)
-    metrics: Metrics = {
-        "silver_accuracy": silver_accuracy(zip((r.proposal for r in rows), labels, strict=True))
-    }
+    metrics: Metrics = {}
     if online:
         mode, tolerance = design.constants.grading, design.constants.tolerance
         kept = [
@@ -71,12 +68,7 @@ def ask(
             for label, row in zip(labels, rows, strict=True)
         ]
         metrics["labels_changed"] = 1 - sum(kept) / len(kept)
-    return groups, {**metrics, **found[0].metrics()}
-
-
-def silver_accuracy(labels: Iterable[tuple[Proposal, str | None]]) -> float | None:
-    """Share of silver labels of hard questions that are true, among those whose truth is known."""
-    return share_right((proposal, "hard", label) for proposal, label in labels if label is not None)
+    return groups, labels, {**metrics, **found[0].metrics()}
 
 
 def _request(

@@ -14,6 +14,7 @@ from mmzero_env.protocol import ROLES, CodeForm, Role, Sampling
 from mmzero_env.rendering.backends import backend_target
 from mmzero_env.rewards import RewardDesign, get_design
 from trainers.grpo_settings import GRPOSettings, of_stage
+from trainers.monitor_config import MonitorConfig
 from trainers.stage_config import StageConfig
 
 VISION = ("auto", "trained", "frozen")
@@ -155,6 +156,7 @@ class RunConfig:
         solver: Stage of the Solver.
         filters: Which prompts the stages learn from.
         probe: How the truth is measured.
+        monitor: What is watched, see :mod:`trainers.monitors`.
         serve: The vLLM servers of ``mmzero serve``.
     """
 
@@ -189,6 +191,7 @@ class RunConfig:
     solver: StageConfig = field(default_factory=StageConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from mmzero_env.rendering import Renderer
 from mmzero_env.rewards import RewardDesign
 from trainers import atomic
 from trainers.grpo_settings import StepMetrics
+from trainers.monitors import Warn, Watch
 from trainers.progress import Progress
 from trainers.render_queue import JobRenderer
 from trainers.run_config import SIMULTANEOUS
 
 METRICS = "metrics.jsonl"
+WARNINGS = "warnings.jsonl"
 
 
 class RunLog:
@@ -30,13 +33,19 @@ class RunLog:
     ``state/progress.json`` lists the finished parts, ``"1/coder"`` for a stage and
     ``"1/probe"`` for the measurement after an iteration. A part counts as finished
     only when everything it produced is on disk. On resume the files that grow are cut back
-    to where the unfinished part was last saved.
+    to where the unfinished part was last saved. ``warnings.jsonl`` follows from the metrics.
+
+    Args:
+        folder: The run directory.
+        progress: Is told of steps and warnings.
+        watch: Looks at every row; None warns of nothing.
     """
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress, watch: Watch | None = None) -> None:
         """See the class."""
         self.folder = folder
         self._progress = progress
+        self._watch = watch
         self._state = folder / "state" / "progress.json"
         self.done: list[str] = []
         for name in ("state", "episodes", "checkpoints"):
@@ -165,6 +174,26 @@ class RunLog:
             file.write(json.dumps(row) + "\n")
         if last:
             self._progress.step({k: v for k, v in clean.items() if v is not None})
+        for warning in self._watch.add(row) if self._watch is not None else ():
+            with (self.folder / WARNINGS).open("a", encoding="utf-8") as file:
+                file.write(f"{_line(warning)}\n")
+            self._progress.note(warning.text)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What ``metrics.jsonl`` holds."""
+        path = self.folder / METRICS
+        return [json.loads(line) for line in path.open()] if path.exists() else []
+
+    def watch_again(self) -> None:
+        """Look at all rows again and write their warnings anew: after they were cut back."""
+        if self._watch is None:
+            return
+        found = [warning for row in self.rows() for warning in self._watch.add(row)]
+        path = self.folder / WARNINGS
+        if found:
+            atomic.write_text(path, "".join(f"{_line(warning)}\n" for warning in found))
+        else:
+            path.unlink(missing_ok=True)
 
     def episodes(
         self,
@@ -197,3 +226,7 @@ class RunLog:
 
 def _episodes(iteration: int, stage: str) -> str:
     return f"episodes/iter-{iteration}-{stage}.jsonl"
+
+
+def _line(warning: Warn) -> str:
+    return json.dumps(asdict(warning))

@@ -23,7 +23,7 @@ from trainers.audit import share_right
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
 from trainers.groups import Group, coder_groups, proposer_groups
 from trainers.grpo import GroupTrainer, StepMetrics
-from trainers.labels import ask, silver_accuracy
+from trainers.labels import ask
 from trainers.learner import Learner
 from trainers.players import Players
 from trainers.pools import epochs, propose, render_rates, topics
@@ -33,6 +33,7 @@ from trainers.prompt_files import (
     save_proposals,
     save_questions,
 )
+from trainers.quantities import blind_solvable
 from trainers.render_queue import JobRenderer
 from trainers.rollout import Rollout, collect
 from trainers.rollout_stats import Metrics, RolloutStats
@@ -40,6 +41,7 @@ from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_config import StageConfig
 from trainers.stage_state import Resumable, StageState, StageStore
+from trainers.step_metrics import answer_metrics, episode_metrics, labelled
 
 T = TypeVar("T")
 
@@ -209,7 +211,9 @@ def _proposer_prompts(stage: Stage) -> Prompts:
         rollouts, rewards, spent = play(stage, episodes)
         remember(stage, rollouts)
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
-        return groups, {**episode_metrics(rollouts, rewards), **spent}
+        metrics = episode_metrics(rollouts, rewards, groups, stage.design)
+        metrics["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
+        return groups, {**metrics, **spent}
 
     return Prompts(collect_step)
 
@@ -235,7 +239,9 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
             episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
         rollouts, rewards, spent = play(stage, episodes)
         groups = coder_groups(rollouts, rewards)
-        return groups, {**episode_metrics(rollouts, rewards), **spent}
+        metrics = episode_metrics(rollouts, rewards, groups, stage.design)
+        metrics["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
+        return groups, {**metrics, **spent}
 
     return Prompts(collect_step, len(kept))
 
@@ -254,13 +260,16 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
 
     def collect_step(step: int) -> tuple[list[Group], Metrics]:
         chosen = [next(rows) for _ in range(s.prompts_per_step)]
-        groups, metrics = ask(
+        groups, labels, spent = ask(
             chosen,
             stage.players.policies["solver"],
             stage.config,
             f"{stage.name}/{step}",
         )
-        return groups, {**metrics, "pool": float(len(kept))}
+        metrics = answer_metrics(chosen, labels, groups, stage.design)
+        known = [(row.proposal, label) for row, label in zip(chosen, labels, strict=True) if label]
+        metrics["blind_solvable"] = blind(stage, step, known)
+        return groups, {**metrics, "pool": float(len(kept)), **spent}
 
     return Prompts(collect_step, len(kept))
 
@@ -289,8 +298,10 @@ def _solver_pool(stage: Stage) -> list[LabelledQuestion]:
         seed = request_seed(stage.config.seed, name)
         episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
     rollouts, rewards, _ = play(stage, episodes)
-    kept = solver_prompts([r.outcome for r in rollouts], rewards, stage.config.filters)
-    silver = silver_accuracy((row.proposal, row.label) for row in kept)
+    kept = solver_prompts(
+        [r.outcome for r in rollouts], rewards, stage.config.filters, stage.design
+    )
+    silver = share_right((row.proposal, "hard", row.label) for row in kept)
     stage.note(
         f"solver pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} labelled "
         "questions passed the filters"
@@ -367,28 +378,14 @@ def _score(stage: Stage, episodes: Sequence[Episode]) -> list[EpisodeRewards]:
     return rewards
 
 
-def episode_metrics(rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]) -> Metrics:
-    """What a batch of episodes was like, apart from rewards."""
-    outcomes = [rollout.outcome for rollout in rollouts]
-    parsed = [o.proposal for o in outcomes if isinstance(o.proposal, Proposal)]
-    codes = [code for outcome in outcomes for code in outcome.codes]
-    judged = [
-        scored
-        for outcome, reward in zip(outcomes, rewards, strict=True)
-        for code, scored in zip(outcome.codes, reward.codes, strict=True)
-        if code.drawing.ok
-    ]
-    hard = [scored.votes["hard"] for scored in judged if "hard" in scored.votes]
-
-    def mean(values: Sequence[float]) -> float | None:
-        return float(np.mean(values)) if values else None
-
-    return {
-        "parsed": len(parsed) / len(outcomes) if outcomes else None,
-        "render_rate": mean([float(code.drawing.ok) for code in codes]),
-        "solvability": mean([scored.solvability for scored in judged]),
-        "difficulty": mean([scored.difficulty for scored in judged]),
-        "consistency": mean([vote.consistency for vote in hard]),
-        "distinct_captions": len({p.caption for p in parsed}) / len(parsed) if parsed else None,
-        "own_answer_true": share_right((p, "easy", p.easy_answer) for p in parsed),
-    }
+def blind(stage: Stage, step: int, asked: Sequence[tuple[Proposal, str]]) -> float | None:
+    """Share of hard questions that the Solver answers without the picture, now and then."""
+    if step % stage.config.monitor.blind_every:
+        return None
+    return blind_solvable(
+        stage.players.policies["solver"],
+        stage.config,
+        f"{stage.name}/{step}",
+        asked,
+        stage.config.solver.group_size,
+    )

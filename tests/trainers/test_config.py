@@ -192,3 +192,12 @@ def test_a_damaged_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json"):
         config.read(tmp_path)
+
+
+def test_the_monitors_are_set_like_everything_else():
+    made = config.load("nano-cpu", {"monitor.warn": "false", "monitor.rollback": "retry"})
+    assert made.monitor.warn is False and made.monitor.rollback == "retry"
+    with pytest.raises(UserError, match="monitor.warn expects true or false, got 'no'"):
+        config.load("nano-cpu", {"monitor.warn": "no"})
+    with pytest.raises(UserError, match="monitor.*unknown rollback"):
+        config.load("nano-cpu", {"monitor.rollback": "back"})

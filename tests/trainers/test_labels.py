@@ -25,9 +25,10 @@ from mmzero_env.world import players
 from tests.trainers.rollout_players import Player
 from tests.trainers.test_stages import Batched, stage_of
 from trainers import config, stages
+from trainers.audit import share_right
 from trainers.filters import LabelledQuestion
 from trainers.groups import Group
-from trainers.labels import ask, silver_accuracy
+from trainers.labels import ask
 from trainers.rollout_stats import Metrics
 from trainers.run_config import RunConfig
 
@@ -85,19 +86,20 @@ def test_what_a_group_is_graded_by(
 ) -> None:
     policy = Says("5 5.0 6 7", read="6 9 6")
     made = run_config(tmp_path, reward_design=design, labels=labels)
-    groups, metrics = ask(rows("7", "5"), policy, made, "i1/solver/0")
+    groups, used, metrics = ask(rows("7", "5"), policy, made, "i1/solver/0")
     assert [[int(terms["accuracy"] > 0) for terms in g.terms] for g in groups] == right
     assert metrics.get("labels_changed") == changed
     assert ("labels_changed" in metrics) == (labels == "online")
+    assert labels == "online" or used == ["7", "5"]
     assert [r.n for r in policy.requests if r.image is None] == voters
     assert len({r.seed for r in policy.requests}) == len(policy.requests)
 
 
 def test_a_group_without_a_valid_answer_has_no_label(tmp_path: Path) -> None:
     made = run_config(tmp_path, labels="online")
-    (group,), metrics = ask(rows("7"), Says("- none - -"), made, "i1/solver/0")
+    (group,), used, metrics = ask(rows("7"), Says("- none - -"), made, "i1/solver/0")
     assert all(terms["accuracy"] == 0 for terms in group.terms)
-    assert metrics["labels_changed"] == 1 and metrics["silver_accuracy"] is None
+    assert metrics["labels_changed"] == 1 and used == [None]
 
 
 @pytest.mark.parametrize("name", ["mm_zero", "caption_grounded", "mm_zero_official"])
@@ -148,5 +150,6 @@ def test_a_stage_votes_anew_at_every_step_if_told_to(tmp_path: Path) -> None:
         label = design.label(texts)
         assert group.rewards == tuple(r.value for r in design.solver_rewards(texts, label))
         assert group.request.proposal is not None
-        claims.append((group.request.proposal, label))
-    assert after["silver_accuracy"] == silver_accuracy(claims) != before["silver_accuracy"]
+        if label is not None:
+            claims.append((group.request.proposal, "hard", label))
+    assert after["silver_accuracy"] == share_right(claims) != before["silver_accuracy"]
