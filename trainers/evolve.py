@@ -41,6 +41,7 @@ from trainers.players import Players, open_players
 from trainers.progress import Progress
 from trainers.run_config import RunConfig
 from trainers.run_log import RunLog, write_atomically
+from trainers.trackers import open_trackers, require_trackers
 
 PROBE = "probe"
 
@@ -58,6 +59,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
         EngineError: If something of ours failed; finished stages are on disk.
     """
     folder = Path(config.out)
+    require_trackers(config.trackers)
     torch.set_num_threads(config.threads)
     quiet_transformers()
     with ExitStack() as stack:
@@ -73,6 +75,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             players = stack.enter_context(open_players(config, learners, progress.note))
             log = RunLog(folder, progress)
             configs.save(config, folder)
+        log.trackers = stack.enter_context(open_trackers(config, progress.note))
         renderer = stack.enter_context(_renderer(config, config.image_size))
         probe_renderer = stack.enter_context(_renderer(config, SIDE))
         probe = Probe(

@@ -14,6 +14,7 @@ from mmzero_env.protocol import CodeForm, Role, Sampling
 from mmzero_env.rendering.backends import backend_target
 from mmzero_env.rewards import RewardDesign, get_design
 from trainers.stage_config import StageConfig
+from trainers.trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,9 @@ class RunConfig:
         filters: Which prompts the stages learn from.
         probe: How the truth is measured.
         serve: The vLLM servers of ``mmzero serve``.
+        trackers: Where metrics are shown beside TensorBoard, which is always written:
+            ``"trackio"``, ``"wandb"``. As text with commas between.
+        project: Name of the project that trackers put the run into.
     """
 
     preset: str
@@ -135,6 +139,8 @@ class RunConfig:
     filters: FilterConfig = field(default_factory=FilterConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    trackers: tuple[str, ...] = ()
+    project: str = "mm-zero"
 
     def __post_init__(self) -> None:
         """Refuse names and values that cannot be, before anything is loaded."""
@@ -142,6 +148,7 @@ class RunConfig:
         self.design()
         backend_target(self.render_backend)
         self.episode(codes=1, answers=1)
+        check_trackers(self.trackers)
         for name in ("lora_rank", "lora_alpha", "canary_bound"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, got {getattr(self, name)}")

@@ -18,6 +18,7 @@ from mmzero_env.rewards import RewardDesign
 from trainers.grpo_settings import StepMetrics
 from trainers.progress import Progress
 from trainers.render_queue import JobRenderer
+from trainers.trackers import RunTrackers
 
 
 class RunLog:
@@ -35,6 +36,7 @@ class RunLog:
         self._progress = progress
         self._state = folder / "state" / "progress.json"
         self.done: list[str] = []
+        self.trackers = RunTrackers()
         for name in ("state", "episodes", "checkpoints"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -112,6 +114,7 @@ class RunLog:
         row = {"iteration": iteration, "stage": stage, "step": metrics.step, **clean}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.trackers.log(row)
         self._progress.step({k: v for k, v in clean.items() if v is not None})
 
     def episodes(
@@ -135,6 +138,7 @@ class RunLog:
             renderer: What drew them.
             memory: Captions of earlier batches that they were scored against.
         """
+        self.trackers.episodes(iteration, stage, episodes)
         path = self.folder / "episodes" / f"iter-{iteration}-{stage}.jsonl"
         known = renderer if isinstance(renderer, Renderer) else None
         write_records(
