@@ -27,6 +27,7 @@ from agents.registry import missing_extra
 from mmzero_env.episode import Episode
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.protocol import Image, Proposal
+from trainers import atomic
 
 if TYPE_CHECKING:
     from trainers.run_config import RunConfig
@@ -221,12 +222,10 @@ def _all(names: Iterable[str]) -> list[str]:
 
 def _run_id(folder: Path) -> str:
     """What trackers know the run by: drawn once, so that two runs never share it."""
-    from trainers.run_log import write_atomically
-
     path = folder / "state" / "trackers.json"
     if not path.exists():
         drawn = f"{folder.resolve().name}-{uuid.uuid4().hex[:8]}"
-        write_atomically(path, json.dumps({"run": drawn}) + "\n")
+        atomic.write_text(path, json.dumps({"run": drawn}) + "\n")
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["run"])
     except (ValueError, KeyError, TypeError) as error:
@@ -290,7 +289,7 @@ class Trackio:
 
     def __init__(self, project: str, run: str, config: Mapping[str, Any]) -> None:
         """See the class."""
-        import trackio  # ty: ignore[unresolved-import]  # an extra of its own
+        import trackio  # ty: ignore[import-not-found]  # an extra of its own
 
         self._image = trackio.Image
         with redirect_stdout(sys.stderr):
