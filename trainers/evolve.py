@@ -47,6 +47,7 @@ from trainers.run_config import SIMULTANEOUS, RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_state import StageStore
 from trainers.standing import PROBE
+from trainers.trackers import open_trackers, require_trackers
 
 
 def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
@@ -62,6 +63,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
         EngineError: If something of ours failed; finished stages are on disk.
     """
     folder = Path(config.out)
+    require_trackers(config.trackers)
     torch.set_num_threads(config.threads)
     quiet_transformers()
     with ExitStack() as stack:
@@ -80,6 +82,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             log = RunLog(folder, progress, Watch(config.monitor))
         if not log.done:
             standing.keep_base(config, learners, folder)
+        log.trackers = stack.enter_context(open_trackers(config, progress.note))
         renderer = stack.enter_context(_renderer(config, config.image_size))
         probe_renderer = stack.enter_context(_renderer(config, SIDE))
         probe = Probe(

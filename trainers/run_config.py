@@ -16,6 +16,7 @@ from mmzero_env.rewards import RewardDesign, get_design
 from trainers.grpo_settings import GRPOSettings, of_stage
 from trainers.monitor_config import MonitorConfig
 from trainers.stage_config import StageConfig
+from trainers.trackers import check_trackers
 
 VISION = ("auto", "trained", "frozen")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -158,6 +159,9 @@ class RunConfig:
         probe: How the truth is measured.
         monitor: What is watched, see :mod:`trainers.monitors`.
         serve: The vLLM servers of ``mmzero serve``.
+        trackers: Where metrics are shown beside TensorBoard, which is always written:
+            ``"trackio"``, ``"wandb"``. As text with commas between.
+        project: Name of the project that trackers put the run into.
     """
 
     preset: str
@@ -193,6 +197,8 @@ class RunConfig:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    trackers: tuple[str, ...] = ()
+    project: str = "mm-zero"
 
     def __post_init__(self) -> None:
         """Refuse names and values that cannot be, before anything is loaded."""
@@ -201,6 +207,7 @@ class RunConfig:
         self._check_mode()
         backend_target(self.render_backend)
         self.episode(codes=1, answers=1)
+        check_trackers(self.trackers)
         for name in ("lora_rank", "lora_alpha", "canary_bound"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, got {getattr(self, name)}")

@@ -22,6 +22,7 @@ from trainers.monitors import Warn, Watch
 from trainers.progress import Progress
 from trainers.render_queue import JobRenderer
 from trainers.run_config import SIMULTANEOUS
+from trainers.trackers import RunTrackers
 
 METRICS = "metrics.jsonl"
 WARNINGS = "warnings.jsonl"
@@ -48,6 +49,7 @@ class RunLog:
         self._watch = watch
         self._state = folder / "state" / "progress.json"
         self.done: list[str] = []
+        self.trackers = RunTrackers()
         for name in ("state", "episodes", "checkpoints"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -172,6 +174,7 @@ class RunLog:
         row = {"iteration": iteration, "stage": stage, "step": metrics.step, **clean}
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.trackers.log(row)
         if last:
             self._progress.step({k: v for k, v in clean.items() if v is not None})
         for warning in self._watch.add(row) if self._watch is not None else ():
@@ -216,6 +219,7 @@ class RunLog:
             renderer: What drew them.
             memory: Captions of earlier batches that they were scored against.
         """
+        self.trackers.episodes(iteration, stage, episodes)
         path = self.folder / _episodes(iteration, stage)
         known = renderer if isinstance(renderer, Renderer) else None
         write_records(
