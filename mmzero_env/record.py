@@ -61,6 +61,7 @@ __all__ = [
     "VoteRecord",
     "batch_to_records",
     "convert",
+    "drawing_versions",
     "episode_to_record",
     "image_to_png",
     "png_to_image",
@@ -154,7 +155,7 @@ def episode_to_record(
         "config": _config(config) if config is not None else _apparent_config(outcome),
         "design": None if design is None else _design(design),
         "render": None if renderer is None else _render(renderer),
-        "versions": dict(_versions("cairosvg" if renderer is None else renderer.backend)),
+        "versions": dict(drawing_versions("cairosvg" if renderer is None else renderer.backend)),
         "topic": outcome.topic,
         "proposal_text": outcome.proposal_text,
         "proposal": cast("ProposalRecord", asdict(outcome.proposal)) if parsed else None,
@@ -293,7 +294,15 @@ def _render(renderer: Renderer) -> RenderRecord:
 
 
 @functools.cache
-def _versions(backend: str) -> dict[str, str]:
+def drawing_versions(backend: str) -> dict[str, str]:
+    """Versions of this package and of the libraries that decide on a backend's pixels.
+
+    Args:
+        backend: Name of the backend.
+
+    Returns:
+        Versions by name; do not change it. What is not installed is left out.
+    """
     found = {"mmzero-env": __version__, "cairosvg": metadata.version("cairosvg")}
     try:
         # cairocffi loads libcairo when it is imported; other backends do without it.
