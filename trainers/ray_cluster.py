@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -30,9 +31,9 @@ def connected(address: str = "", *, cpus: int | None = None) -> Generator[None]:
     process is connected already, that connection is used and left alone.
 
     Args:
-        address: Empty starts a cluster on this machine, for this process alone: it listens
-            on the loopback device and has no dashboard. ``"auto"`` joins the one that
-            ``ray start`` has started on this machine, ``"HOST:PORT"`` one elsewhere.
+        address: Empty starts a cluster on this machine, for this process alone, without a
+            dashboard. ``"auto"`` joins the one that ``ray start`` has made this machine a
+            part of, ``"HOST:PORT"`` the one of that head. Ray wants a token of whoever joins.
         cpus: CPUs of a cluster that is started; all of the machine when None.
 
     Raises:
@@ -46,6 +47,7 @@ def connected(address: str = "", *, cpus: int | None = None) -> Generator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address:
+            _look_for(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         else:
             # "local" and not no address at all: that joins whatever cluster it finds.
@@ -56,16 +58,15 @@ def connected(address: str = "", *, cpus: int | None = None) -> Generator[None]:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
-                _node_ip_address="127.0.0.1",
             )
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         ray.shutdown()
         if address:
             raise UserError(
                 f"no Ray cluster could be joined at ray_address={address}: {error}. Start one with "
                 "'ray start --head' there and 'ray start --address=HOST:PORT' on the other "
-                "machines, all with the same Ray and Python, or leave ray_address empty to start "
-                "one on this machine."
+                "machines, this one included, all with the same Ray and Python; or leave "
+                "ray_address empty to start one on this machine."
             ) from error
         raise EngineError(f"no Ray cluster started on this machine: {error}") from error
     finally:
@@ -75,3 +76,18 @@ def connected(address: str = "", *, cpus: int | None = None) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _look_for(address: str) -> None:
+    """See whether anybody listens there: Ray itself would try for minutes.
+
+    Raises:
+        OSError: If nobody does.
+        ValueError: If it is no address.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "//" in address or not host or not port.isdecimal():
+        raise ValueError("expected auto or HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

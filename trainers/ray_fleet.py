@@ -259,7 +259,9 @@ class Fleet:
         ray.kill(hand.actor)
         self.lost += 1
         self._fruitless += 1
-        self._reason = " ".join(str(error).split())[:500]
+        # Ray names the actor first, with ids that tell nobody anything.
+        _, found, cause = str(error).rpartition("The actor is dead because ")
+        self._reason = " ".join((cause if found else str(error)).split())[:500]
         if self._fruitless > TRIES * self.workers:
             raise EngineError(
                 f"{self._fruitless} Ray workers were lost one after the other and nothing was "
