@@ -7,7 +7,7 @@ from typing import Protocol
 
 from agents.policy import Policy
 from mmzero_env.protocol import Role
-from trainers.render_queue import JobRenderer
+from mmzero_env.rendering import JobRenderer
 from trainers.rollout import OpenEpisode, Rollout, collect
 from trainers.rollout_stats import RolloutStats
 

@@ -28,8 +28,9 @@ from mmzero_env.protocol import (
     Response,
     Role,
 )
+from mmzero_env.rendering import JobRenderer
 from trainers.dispatcher import Answered, Dispatcher, next_event
-from trainers.render_queue import Drawn, JobRenderer, RenderQueue
+from trainers.render_queue import Drawn, RenderQueue
 from trainers.rollout_stats import RolloutStats
 
 Mode = Literal["stream", "phases"]

@@ -16,9 +16,11 @@ from mmzero_env.episode import Episode, request_seed
 from mmzero_env.errors import EngineError
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import EpisodeRewards, Proposal, Request, Role
+from mmzero_env.rendering import JobRenderer
 from mmzero_env.rewards import RewardDesign
 from trainers.audit import share_right
 from trainers.dispatcher import answer
+from trainers.executor import Executor, LocalExecutor
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
 from trainers.groups import Group, coder_groups, proposer_groups
 from trainers.grpo import GroupTrainer, StepMetrics
@@ -32,8 +34,7 @@ from trainers.prompt_files import (
     save_proposals,
     save_questions,
 )
-from trainers.render_queue import JobRenderer
-from trainers.rollout import Rollout, collect
+from trainers.rollout import Rollout
 from trainers.rollout_stats import RolloutStats
 from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
@@ -66,6 +67,7 @@ class Stage:
         store: Takes where the stage stands.
         resumed: Where the stage was when the run was killed; None begins it.
         note: Takes sentences for the person who watches.
+        executor: Plays episodes; this process does, with ``renderer``, when None.
     """
 
     iteration: int
@@ -80,6 +82,7 @@ class Stage:
     store: StageStore
     resumed: StageState | None
     note: Callable[[str], None]
+    executor: Executor | None = None
 
     @property
     def part(self) -> str:
@@ -374,11 +377,11 @@ def _play(
     """
     finished: list[Rollout] = []
     found: list[RolloutStats] = []
+    executor = stage.executor or LocalExecutor(stage.renderer)
     try:
-        rollouts = collect(
+        rollouts = executor.play(
             episodes,
             stage.players.policies,
-            stage.renderer,
             on_finished=finished.append,
             on_stats=found.append,
         )

@@ -221,7 +221,8 @@ def test_nothing_is_filled_in_when_all_workers_are_gone(fleet: Fleet) -> None:
             kill_all()
         finished.append(rollout)
 
-    with pytest.raises(RolloutError, match=r"no Ray worker has run for.*worker process has died") as raised:
+    why = "no Ray worker has run for.*its worker process has died"
+    with pytest.raises(RolloutError, match=why) as raised:
         RayExecutor(fleet, SPECS, size=SIZE).play(episodes, {}, on_finished=on_finished)
     assert raised.value.finished == len(finished) < raised.value.episodes == len(episodes)
     done = {rollout.outcome.id for rollout in finished}
@@ -292,6 +293,51 @@ def test_workers_play_with_the_adapters_that_were_published_last(joined: None, t
     finally:
         policy.close()
         server.stop()
+
+
+def test_a_run_on_ray_writes_what_a_run_here_writes(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.trainers.copied_engine import CopiedEngine
+    from tests.trainers.test_evolve import TINY, rows
+    from trainers import config, evolve
+    from trainers.progress import SilentProgress
+
+    asked: dict[str, list[str]] = {}
+
+    def evolved(executor: str) -> list[Any]:
+        engine = CopiedEngine()
+        asked[executor] = engine.asked
+        monkeypatch.setitem(agents.registry._REGISTERED, "copied", lambda argument: engine)
+        small = {"coder.steps": "1", "solver.steps": "1", "coder.pool": "4", "solver.pool": "8"}
+        small |= {"lora_rank": "4", "policy": "copied", "probe.items": "5", "executor": executor}
+        made = config.load("nano-cpu", {**TINY, **small, "out": str(tmp_path / executor)})
+        evolve.run(made, resume=False, progress=SilentProgress())
+        metrics = [
+            {name: v for name, v in row.items() if not name.startswith("seconds_")}
+            for row in rows(tmp_path / executor)
+        ]
+        files = sorted((tmp_path / executor / "episodes").iterdir())
+        assert files
+        probe = tmp_path / executor / "probe.json"
+        return [metrics, [path.read_bytes() for path in files], probe.read_text()]
+
+    here = evolved("local")
+    hook = "tests.trainers.copied_engine.register"
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    # Connected already, the run uses this connection.
+    ray.init(
+        cluster.address,
+        runtime_env={"worker_process_setup_hook": hook, "env_vars": path},
+        log_to_driver=False,
+    )
+    try:
+        assert evolved("ray") == here
+    finally:
+        ray.shutdown()
+    # The episodes were not played in this process.
+    assert any("/label/" in name for name in asked["local"])
+    assert not any("/label/" in name for name in asked["ray"])
 
 
 def test_an_engine_that_is_gone_stops_the_rollout(joined: None) -> None:
