@@ -42,7 +42,7 @@ class CopiedEngine:
         return future
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
-        return [self.submit(request).result() for request in requests]
+        return self.shared.generate(requests)
 
     def close(self) -> None:
         assert set(self.served) <= set(ROLES)

@@ -309,8 +309,23 @@ def test_a_run_on_ray_writes_what_a_run_here_writes(
         engine = CopiedEngine()
         asked[executor] = engine.asked
         monkeypatch.setitem(agents.registry._REGISTERED, "copied", lambda argument: engine)
-        small = {"coder.steps": "1", "solver.steps": "1", "coder.pool": "4", "solver.pool": "8"}
-        small |= {"lora_rank": "4", "policy": "copied", "probe.items": "5", "executor": executor}
+        small = {
+            "executor": executor,
+            "policy": "copied",
+            "lora_rank": "4",
+            "probe.items": "5",
+            "proposer.steps": "0",
+            "coder.steps": "1",
+            "coder.pool": "4",
+            "coder.prompts_per_step": "1",
+            "coder.group_size": "4",
+            "coder.answers": "2",
+            "solver.steps": "1",
+            "solver.pool": "4",
+            "solver.answers": "2",
+            "solver.prompts_per_step": "1",
+            "solver.group_size": "2",
+        }
         made = config.load("nano-cpu", {**TINY, **small, "out": str(tmp_path / executor)})
         evolve.run(made, resume=False, progress=SilentProgress())
         metrics = [
