@@ -153,9 +153,12 @@ def _typed(key: str, value: Any, kind: type) -> Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, str):
+    if kind is bool and value in ("true", "false"):
+        return value == "true"
+    if isinstance(value, str) and kind is not bool:
         try:
             return kind(value)
         except ValueError:
             pass
-    raise UserError(f"{key} expects a value of type {kind.__name__}, got {value!r}")
+    wanted = "true or false" if kind is bool else f"a value of type {kind.__name__}"
+    raise UserError(f"{key} expects {wanted}, got {value!r}")

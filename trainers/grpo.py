@@ -25,6 +25,7 @@ from mmzero_env.errors import UserError
 from trainers.episode_trainer import EpisodeTrainer, Trainable
 from trainers.groups import Group
 from trainers.grpo_settings import GRPOSettings, StepMetrics
+from trainers.reference import frozen_reference, stage_start
 
 __all__ = ["GRPOSettings", "GroupTrainer", "StepMetrics", "Trainable"]
 
@@ -42,8 +43,9 @@ class GroupTrainer:
         on_step: Called after every step, when the weights have been updated.
         output_dir: A folder for TRL; nothing is written to it by default.
         seed: Seeds TRL's generators. The global generators are put back afterwards.
-        reference: Model that the KL term pulls towards. None copies ``policy.model``
-            as it is now, the start of the stage.
+        reference: What the KL term pulls towards: a model, or with adapters the weights of
+            one. None copies what is trained as it is now, the start of the stage; see
+            :mod:`trainers.reference`.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class GroupTrainer:
         # the weights it was bound to.
         self.reference = reference
         if settings.beta and reference is None:
-            self.reference = copy.deepcopy(policy.model)
+            self.reference = stage_start(policy.model)
         self._loaded: Mapping[str, Any] | None = None
         self._optimizer: Any = None
         self._scheduler: Any = None
@@ -89,13 +91,19 @@ class GroupTrainer:
         if self.steps_done >= self.settings.steps:
             return []
         self._history = []
-        with _global_generators_restored(), _forward_restored(self.policy.model, self.reference):
+        model = self.policy.model
+        with (
+            _global_generators_restored(),
+            frozen_reference(model, self.reference) as reference,
+            _checkpointing_taken_off(model),
+            _forward_restored(model, self.reference),
+        ):
             trainer = EpisodeTrainer(
                 self.policy,
                 self.settings,
                 self._groups,
                 first_step=self.steps_done,
-                reference=self.reference,
+                reference=reference,
                 on_begin=self._begin,
                 on_step=self._step,
                 output_dir=self._output_dir,
@@ -147,7 +155,8 @@ class GroupTrainer:
         """Continue a stage from :meth:`state_dict`.
 
         The trainer must have been made with the model as it was at the start of the stage, or
-        with a ``reference``: the KL term pulls there.
+        with a ``reference`` (:func:`trainers.reference.load_reference`): the KL term pulls
+        there.
 
         Raises:
             UserError: If the weights are those of another model.
@@ -174,7 +183,9 @@ class GroupTrainer:
 @contextmanager
 def _forward_restored(*models: Any) -> Generator[None]:
     """Take TRL's fused head off again: it lives in the instance's ``forward``."""
-    before = [(model, model.__dict__.get("forward")) for model in models if model is not None]
+    bases = [model.get_base_model() for model in models if hasattr(model, "get_base_model")]
+    patched = [model for model in (*models, *bases) if isinstance(model, torch.nn.Module)]
+    before = [(model, model.__dict__.get("forward")) for model in patched]
     try:
         yield
     finally:
@@ -183,6 +194,17 @@ def _forward_restored(*models: Any) -> Generator[None]:
                 model.__dict__.pop("forward", None)
             else:
                 model.forward = forward
+
+
+@contextmanager
+def _checkpointing_taken_off(model: Any) -> Generator[None]:
+    """TRL puts gradient checkpointing on a model and leaves it there."""
+    try:
+        yield
+    finally:
+        if model.is_gradient_checkpointing:
+            model.gradient_checkpointing_disable()
+            model.disable_input_require_grads()
 
 
 @contextmanager

@@ -10,10 +10,14 @@ from agents.vllm_settings import VllmSettings
 from mmzero_env.episode import EpisodeConfig
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.prompts import get_prompts
-from mmzero_env.protocol import CodeForm, Role, Sampling
+from mmzero_env.protocol import ROLES, CodeForm, Role, Sampling
 from mmzero_env.rendering.backends import backend_target
 from mmzero_env.rewards import RewardDesign, get_design
+from trainers.grpo_settings import GRPOSettings, of_stage
 from trainers.stage_config import StageConfig
+
+VISION = ("auto", "trained", "frozen")
+DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,18 @@ class RunConfig:
         lora_rank: Rank of one LoRA adapter a role over a shared base; 0 trains all weights of
             a model a role. A different, cheaper method than the paper's full fine-tuning.
         lora_alpha: Scale of the adapters; 0 is twice the rank.
+        vision: Whether the vision tower is ``"trained"`` or ``"frozen"``; ``"auto"`` trains
+            it with all weights and leaves it frozen under adapters.
+        shared_weights: One set of weights for all roles, a model or an adapter, instead of
+            one each.
+        dtype: Precision of the weights: ``"float32"``, ``"bfloat16"`` (with ``lora_rank``: the
+            base; adapters are float32), or ``"auto"``: float32 on a CPU and for full
+            fine-tuning, else the checkpoint's own.
+        device: Where the weights are: ``"cpu"``, ``"cuda"``, …, or ``"auto"``, the first GPU
+            if there is one.
+        gradient_checkpointing: Compute activations again in the backward pass instead of
+            keeping them: less memory, more time, the same gradients.
+        autocast_bf16: Train in bfloat16 arithmetic over float32 weights.
         policy: Who samples: ``"local"``, the weights that are trained; ``"vllm"``, servers that
             the run starts and stops; ``"vllm:BASE@URL"``, servers that run already; or
             ``"vllm-engine"``, vLLM in this process. All but the first need ``lora_rank``.
@@ -130,6 +146,12 @@ class RunConfig:
     threads: int = 2
     lora_rank: int = 0
     lora_alpha: int = 0
+    vision: str = "auto"
+    shared_weights: bool = False
+    dtype: str = "auto"
+    device: str = "auto"
+    gradient_checkpointing: bool = False
+    autocast_bf16: bool = False
     policy: str = "local"
     canary_bound: float = 0.0
     save_every: int = 1
@@ -162,6 +184,34 @@ class RunConfig:
         for name in ("iterations", "image_size", "threads", "save_every", "render_workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self._check_weights()
+        for role in ROLES:
+            if self.stage(role).steps:
+                try:
+                    self.grpo(role)
+                except UserError as error:
+                    raise UserError(f"{role}: {error}") from error
+
+    def _check_weights(self) -> None:
+        for kind, value, valid in (("vision", self.vision, VISION), ("dtype", self.dtype, DTYPES)):
+            if value not in valid:
+                raise unknown(f"value of {kind}", value, valid)
+        if self.dtype == "bfloat16" and not self.lora_rank:
+            raise UserError(
+                "dtype=bfloat16 with all weights trained loses most updates: bfloat16 carries 8 "
+                "bits, and a step of 1e-6 is less than the last of them. Set dtype=float32 and "
+                "autocast_bf16=true, or train adapters with lora_rank"
+            )
+        if self.policy in ("vllm", "vllm-engine") and self.dtype not in ("auto", self.serve.dtype):
+            raise UserError(
+                f"dtype={self.dtype} and serve.dtype={self.serve.dtype}: engine and trainer must "
+                f"hold the weights in one precision; set serve.dtype={self.dtype}"
+            )
+        if self.vision == "trained" and self.lora_rank and self.policy != "local":
+            raise UserError(
+                f"policy={self.policy} does not serve adapters on the vision tower; set "
+                "vision=frozen (or auto), or sample with policy=local"
+            )
 
     def _check_executor(self) -> None:
         if self.executor not in ("local", "ray"):
@@ -183,10 +233,28 @@ class RunConfig:
         """The stage settings of a role."""
         return {"proposer": self.proposer, "coder": self.coder, "solver": self.solver}[role]
 
+    @property
+    def vision_trained(self) -> bool:
+        """Whether the vision tower is trained, ``"auto"`` resolved."""
+        return self.vision == "trained" or (self.vision == "auto" and not self.lora_rank)
+
+    def grpo(self, role: Role) -> GRPOSettings:
+        """A role's stage as the trainer takes it.
+
+        Raises:
+            UserError: If a value cannot be.
+        """
+        return of_stage(
+            self.stage(role),
+            engine=self.policy != "local",
+            gradient_checkpointing=self.gradient_checkpointing,
+            autocast_bf16=self.autocast_bf16,
+        )
+
     def sampling(self, role: Role) -> Sampling:
         """How a role samples, whether it is trained or frozen."""
         stage = self.stage(role)
-        return Sampling(temperature=stage.temperature, max_tokens=stage.max_tokens)
+        return Sampling(stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens)
 
     def episode(self, *, codes: int, answers: int) -> EpisodeConfig:
         """The shape of episodes with so many codes and answers."""

@@ -24,9 +24,8 @@ from trainers.executor import Executor, LocalExecutor
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
 from trainers.groups import Group, coder_groups, proposer_groups
 from trainers.grpo import GroupTrainer, StepMetrics
-from trainers.grpo_settings import GRPOSettings
 from trainers.learner import Learner
-from trainers.players import EnginePlayers, Players
+from trainers.players import Players
 from trainers.pools import epochs, propose, render_rates, topics
 from trainers.prompt_files import (
     load_proposals,
@@ -44,10 +43,6 @@ from trainers.stage_state import StageState, StageStore
 T = TypeVar("T")
 
 Metrics = dict[str, float | None]
-
-IMPORTANCE_CAP = 2.0
-"""Truncated importance sampling between engine and trainer; the constant of Yao et al. (2025),
-"Your efficient RL framework secretly brings you off-policy RL training"."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,7 @@ def run(stage: Stage) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = GroupTrainer(
             stage.learner,
-            replace(_grpo(stage), steps=steps),
+            replace(stage.config.grpo(stage.role), steps=steps),
             groups,
             on_step,
             output_dir=scratch,
@@ -170,15 +165,6 @@ def run(stage: Stage) -> None:
         if stage.resumed is not None and stage.resumed.steps:
             trainer.load_state_dict(stage.resumed.trainer(stage.role))
         trainer.train()
-
-
-def _grpo(stage: Stage) -> GRPOSettings:
-    settings = grpo_settings(stage.settings)
-    if isinstance(stage.players, EnginePlayers):
-        # Engine and trainer round differently, so the ratios are to the trainer's own
-        # log-probabilities, weighted by the truncated quotient of the two.
-        return replace(settings, old_logprobs="recompute", importance_cap=IMPORTANCE_CAP)
-    return settings
 
 
 def _steps(stage: Stage, prompts: Prompts) -> int:
@@ -192,24 +178,6 @@ def _steps(stage: Stage, prompts: Prompts) -> int:
             f"{s.max_epochs} times"
         )
     return min(s.steps, limit)
-
-
-def grpo_settings(settings: StageConfig) -> GRPOSettings:
-    """The trainer's part of a stage's settings."""
-    return GRPOSettings(
-        steps=settings.steps,
-        prompts_per_step=settings.prompts_per_step,
-        group_size=settings.group_size,
-        micro_batch=settings.micro_batch,
-        updates_per_step=settings.updates_per_step,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        schedule="constant_with_warmup" if settings.warmup_updates else "constant",
-        warmup_updates=settings.warmup_updates,
-        beta=settings.beta,
-        temperature=settings.temperature,
-        max_completion_length=settings.max_tokens,
-    )
 
 
 @dataclass(frozen=True)

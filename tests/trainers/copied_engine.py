@@ -9,6 +9,7 @@ from typing import Any
 
 import agents
 from agents.adapters import AdapterSettings, RoleView, with_adapters
+from agents.policy import roles_of
 from mmzero_env.protocol import ROLES, Request, Response, Role
 
 
@@ -23,8 +24,8 @@ class CopiedEngine:
         self.served: dict[Role, tuple[str, str]] = {}
         self.asked: list[str] = []
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
-        self.follow({role: (name, path)})
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
+        self.follow(dict.fromkeys(roles_of(role), (name, path)))
 
     def follow(self, adapters: Mapping[Role, tuple[str, str]]) -> None:
         for role, served in adapters.items():
