@@ -154,9 +154,8 @@ class VllmPolicy(HttpPolicy):
         Raises:
             UserError: If a role is unknown.
         """
-        for role in adapters:
-            if role not in ROLES:
-                raise unknown("role", role, ROLES)
+        if adapters:
+            roles_of(tuple(adapters))
         self._background.submit(self._take_over(dict(adapters))).result()
 
     def connect(self) -> None:
