@@ -31,8 +31,6 @@ from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.errors import UserError
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import ROLES, Role
-from mmzero_env.rendering import Renderer
-from mmzero_env.world import SIDE
 from mmzero_env.world.probe import probe_items
 from trainers import atomic, checkpoints, joint_stage, stages, standing
 from trainers import config as configs
@@ -48,6 +46,7 @@ from trainers.run_log import RunLog
 from trainers.stage_state import StageStore
 from trainers.standing import PROBE
 from trainers.trackers import open_trackers, require_trackers
+from trainers.venue import Venue, open_venue
 
 
 def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
@@ -73,26 +72,26 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             _go_back(log, store)
             learners = make_learners(config, standing.weights(config, log))
             players = stack.enter_context(open_players(config, learners, progress.note))
+            venue = stack.enter_context(open_venue(config, players.specs, progress.note))
         else:
             # Loaded first: a model that cannot be trained or an engine that does not start
             # must not leave a run directory behind.
             learners = make_learners(config, {})
             players = stack.enter_context(open_players(config, learners, progress.note))
+            venue = stack.enter_context(open_venue(config, players.specs, progress.note))
             configs.save(config, folder)
             log = RunLog(folder, progress, Watch(config.monitor))
         if not log.done:
             standing.keep_base(config, learners, folder)
         log.trackers = stack.enter_context(open_trackers(config, progress.note))
-        renderer = stack.enter_context(_renderer(config, config.image_size))
-        probe_renderer = stack.enter_context(_renderer(config, SIDE))
         probe = Probe(
             probe_items(config.probe.items, config.probe.seed),
             get_prompts(config.prompts),
-            probe_renderer,
+            venue.probe_renderer,
             samples=config.probe.samples,
             forms=config.code_forms,
         )
-        _iterate(_Run(config, learners, players, renderer, probe, log, store, progress))
+        _iterate(_Run(config, learners, players, venue, probe, log, store, progress))
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class _Run:
     config: RunConfig
     learners: Mapping[Role, Learner]
     players: Players
-    renderer: Renderer
+    venue: Venue
     probe: Probe
     log: RunLog
     store: StageStore
@@ -174,13 +173,14 @@ def _train(iteration: int, kind: str, run: _Run, memory: CaptionMemory) -> None:
         config=run.config,
         learners=run.learners,
         players=run.players,
-        renderer=run.renderer,
+        renderer=run.venue.renderer,
         design=run.config.design(),
         memory=memory,
         log=run.log,
         store=run.store,
         resumed=resumed,
         note=run.progress.note,
+        executor=run.venue.executor,
     )
     roles = ROLES if kind == SIMULTANEOUS else (stage.role,)
     if steps:
@@ -201,15 +201,6 @@ def quiet_transformers() -> None:
     """Silence bars for every saved file and notes on tokens, which would drown our progress."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-
-
-def _renderer(config: RunConfig, size: int) -> Renderer:
-    return Renderer(
-        size=size,
-        workers=config.render_workers,
-        backend=config.render_backend,
-        forms=config.code_forms,
-    )
 
 
 def _memory_path(log: RunLog, iteration: int) -> Path:

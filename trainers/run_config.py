@@ -148,7 +148,11 @@ class RunConfig:
             it, see :mod:`trainers.canary`.
         save_every: Steps between two states that a killed run can go on from. The steps after
             the last one are done again and, with ``policy="local"``, come out the same.
-        render_workers: Processes that render.
+        executor: Where episodes are played and codes drawn: ``"local"``, this machine, or
+            ``"ray"``, the machines of a Ray cluster, which needs a served ``policy``.
+        ray_address: The cluster: empty starts one on this machine, ``"auto"`` or
+            ``"HOST:PORT"`` joins one.
+        render_workers: Processes that render; with Ray, of each of its workers.
         render_backend: What draws SVG, see :data:`mmzero_env.rendering.BACKENDS`.
         code_forms: What the Coder may write: ``"svg"``, ``"python"`` or both. As text with
             commas between.
@@ -187,6 +191,8 @@ class RunConfig:
     policy: str = "local"
     canary_bound: float = 0.0
     save_every: int = 1
+    executor: str = "local"
+    ray_address: str = ""
     render_workers: int = 1
     render_backend: str = "cairosvg"
     code_forms: tuple[CodeForm, ...] = ("svg",)
@@ -284,6 +290,18 @@ class RunConfig:
     def online_labels(self) -> bool:
         """Whether silver labels are voted at every step."""
         return self.labels == ONLINE or self.mode == SIMULTANEOUS
+
+    def _check_executor(self) -> None:
+        if self.executor not in ("local", "ray"):
+            raise unknown("executor", self.executor, ("local", "ray"))
+        if self.executor == "ray" and self.policy in ("local", "vllm-engine"):
+            raise UserError(
+                f"executor=ray plays on many machines, but policy={self.policy} samples in this "
+                "process: serve the model (--set policy=vllm --set lora_rank=16, or "
+                "policy=vllm:BASE@URL), or play here with executor=local"
+            )
+        if self.ray_address and self.executor != "ray":
+            raise UserError(f"ray_address={self.ray_address} is for executor=ray only")
 
     def design(self) -> RewardDesign:
         """The reward design, resolved."""

@@ -13,14 +13,13 @@ from typing import Any
 from mmzero_env.episode import Episode
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import EpisodeRewards, Role
-from mmzero_env.record import batch_to_records, write_records
-from mmzero_env.rendering import Renderer
+from mmzero_env.record import Drawer, batch_to_records, write_records
+from mmzero_env.rendering import JobRenderer
 from mmzero_env.rewards import RewardDesign
 from trainers import atomic
 from trainers.grpo_settings import StepMetrics
 from trainers.monitors import Warn, Watch
 from trainers.progress import Progress
-from trainers.render_queue import JobRenderer
 from trainers.run_config import SIMULTANEOUS
 from trainers.trackers import RunTrackers
 
@@ -221,7 +220,7 @@ class RunLog:
         """
         self.trackers.episodes(iteration, stage, episodes)
         path = self.folder / _episodes(iteration, stage)
-        known = renderer if isinstance(renderer, Renderer) else None
+        known = renderer if isinstance(renderer, Drawer) else None
         write_records(
             path,
             batch_to_records(episodes, rewards, design=design, renderer=known, memory=memory),

@@ -18,8 +18,10 @@ from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.episode import Episode, EpisodeConfig, request_seed
 from mmzero_env.errors import EngineError
 from mmzero_env.protocol import ROLES, EpisodeRewards, Proposal, Role
+from mmzero_env.rendering import JobRenderer
 from mmzero_env.rewards import RewardDesign
 from trainers.audit import share_right
+from trainers.executor import Executor, LocalExecutor
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
 from trainers.groups import Group, coder_groups, proposer_groups
 from trainers.grpo import GroupTrainer, StepMetrics
@@ -34,8 +36,7 @@ from trainers.prompt_files import (
     save_questions,
 )
 from trainers.quantities import blind_solvable
-from trainers.render_queue import JobRenderer
-from trainers.rollout import Rollout, collect
+from trainers.rollout import Rollout
 from trainers.rollout_stats import Metrics, RolloutStats
 from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
@@ -64,6 +65,7 @@ class Stage:
         store: Takes where the stage stands.
         resumed: Where the stage was when the run was killed; None begins it.
         note: Takes sentences for the person who watches.
+        executor: Plays episodes; this process does, with ``renderer``, when None.
     """
 
     iteration: int
@@ -78,6 +80,7 @@ class Stage:
     store: StageStore
     resumed: StageState | None
     note: Callable[[str], None]
+    executor: Executor | None = None
 
     @property
     def part(self) -> str:
@@ -334,11 +337,11 @@ def play(
     """
     finished: list[Rollout] = []
     found: list[RolloutStats] = []
+    executor = stage.executor or LocalExecutor(stage.renderer)
     try:
-        rollouts = collect(
+        rollouts = executor.play(
             episodes,
             stage.players.policies,
-            stage.renderer,
             on_finished=finished.append,
             on_stats=found.append,
         )
