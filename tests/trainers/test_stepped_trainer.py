@@ -42,7 +42,7 @@ def settings_of(role: Role, **changes: Any) -> GRPOSettings:
         "updates_per_step": 2 if role == "coder" else 1,
         "learning_rate": 1e-3,
         "schedule": "linear",
-        "beta": 0.02 if role == "proposer" else 0.0,
+        "beta": 0.02,
         "temperature": TEMPERATURES[role],
         # Joined prompts do without TRL's fused head, which knows one temperature.
         "share_prompts": role == "proposer",
