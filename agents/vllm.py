@@ -21,8 +21,8 @@ from types import MappingProxyType
 from zlib import crc32
 
 from agents.registry import missing_extra
-from mmzero_env.errors import UserError, unknown
-from mmzero_env.protocol import ROLES, Completion, Request, Response, Role
+from mmzero_env.errors import UserError
+from mmzero_env.protocol import Completion, Request, Response, Role
 
 try:
     from agents.endpoint_settings import EndpointSettings
@@ -32,7 +32,7 @@ try:
     from agents.vocabulary import Vocabulary
 except ModuleNotFoundError as error:
     raise missing_extra(error, "endpoint") from error
-from agents.policy import PolicyError
+from agents.policy import PolicyError, roles_of
 from agents.usage import Prices
 
 log = logging.getLogger("mmzero")
@@ -142,14 +142,14 @@ class VllmPolicy(HttpPolicy):
 
         self._background.submit(ready()).result()
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
         """Switch a role to a new version of its adapter.
 
         Every server loads it before the role is switched; the old version is unloaded once
         no open request uses it, and its files must stay until then.
 
         Args:
-            role: Who plays with it from now on.
+            role: Who plays with it from now on, one or several.
             name: Served name, new with each version.
             path: Folder of the adapter, readable where the servers run; new with each
                 version, since vLLM's cache of prefixes knows an adapter by name and path.
@@ -158,15 +158,14 @@ class VllmPolicy(HttpPolicy):
             UserError: If the role is unknown or name or path were used before.
             PolicyError: If a server does not take it; the role is then not switched.
         """
-        if role not in ROLES:
-            raise unknown("role", role, ROLES)
+        roles = roles_of(role)
         path = os.path.abspath(path)
         if name in self._paths or path in self._paths.values() or name in self._adapters.values():
             raise UserError(
                 f"adapter {name!r} at {path}: each version needs a new name and a new path, "
                 "since vLLM keeps what it computed with the old one"
             )
-        self._background.submit(self._switch(role, name, path)).result()
+        self._background.submit(self._switch(roles, name, path)).result()
 
     def score(
         self, request: Request, completion_ids: Sequence[int]
@@ -288,16 +287,16 @@ class VllmPolicy(HttpPolicy):
                 self._vocabulary = loaded
         return self._vocabulary
 
-    async def _switch(self, role: Role, name: str, path: str) -> None:
+    async def _switch(self, roles: tuple[Role, ...], name: str, path: str) -> None:
         try:
             await together([server.load(name, path) for server in self._servers])
         except BaseException:
             self._chore(self._unload(name))
             raise
-        old = self._adapters.get(role)
-        self._paths[name], self._adapters[role] = path, name
-        if old in self._paths:
-            self._retired.add(old)
+        old = {self._adapters[role] for role in roles if role in self._adapters}
+        self._paths[name] = path
+        self._adapters.update(dict.fromkeys(roles, name))
+        self._retired.update(old & self._paths.keys())
         self._unload_unused()
 
     def _unload_unused(self) -> None:

@@ -7,6 +7,7 @@ its judges, then the Coder on the new Proposer's proposals, judged by the *Solve
 (the published script loads the Coder there by mistake), then the Solver on what the
 other two now produce. All three start from one base model. The probe measures the
 truth before the first and after every iteration; nothing is ever trained on it.
+With ``mode = "simultaneous"`` all three learn from the same episodes instead.
 
 A run that was killed at any moment goes on from the last saved step of its unfinished stage
 (:mod:`trainers.stage_state`) and comes out as if nothing had happened.
@@ -33,7 +34,7 @@ from mmzero_env.protocol import ROLES, Role
 from mmzero_env.rendering import Renderer
 from mmzero_env.world import SIDE
 from mmzero_env.world.probe import probe_items
-from trainers import atomic, checkpoints, stages, standing
+from trainers import atomic, checkpoints, joint_stage, stages, standing
 from trainers import config as configs
 from trainers.evaluate import scores
 from trainers.learner import Learner
@@ -42,10 +43,11 @@ from trainers.monitors import Watch
 from trainers.players import Players, open_players
 from trainers.progress import Progress
 from trainers.rollback import decide
-from trainers.run_config import RunConfig
+from trainers.run_config import SIMULTANEOUS, RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_state import StageStore
 from trainers.standing import PROBE
+from trainers.trackers import open_trackers, require_trackers
 
 
 def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
@@ -61,6 +63,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
         EngineError: If something of ours failed; finished stages are on disk.
     """
     folder = Path(config.out)
+    require_trackers(config.trackers)
     torch.set_num_threads(config.threads)
     quiet_transformers()
     with ExitStack() as stack:
@@ -77,7 +80,9 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             players = stack.enter_context(open_players(config, learners, progress.note))
             configs.save(config, folder)
             log = RunLog(folder, progress, Watch(config.monitor))
+        if not log.done:
             standing.keep_base(config, learners, folder)
+        log.trackers = stack.enter_context(open_trackers(config, progress.note))
         renderer = stack.enter_context(_renderer(config, config.image_size))
         probe_renderer = stack.enter_context(_renderer(config, SIDE))
         probe = Probe(
@@ -120,15 +125,15 @@ def _iterate(run: _Run) -> None:
     config, log = run.config, run.log
     memory = _memory(config, log)
     first = 1 + sum(part.endswith(f"/{PROBE}") and part != f"0/{PROBE}" for part in log.done)
-    run.progress.start(config.iterations, (*ROLES, PROBE), min(first, config.iterations))
+    run.progress.start(config.iterations, (*config.stages, PROBE), min(first, config.iterations))
     if f"0/{PROBE}" not in log.done:
         _measure(0, run)
     for iteration in range(1, config.iterations + 1):
         if not _may_begin(iteration, run, memory):
             return
-        for role in ROLES:
-            if f"{iteration}/{role}" not in log.done:
-                _train(iteration, role, run, memory)
+        for kind in config.stages:
+            if f"{iteration}/{kind}" not in log.done:
+                _train(iteration, kind, run, memory)
         if f"{iteration}/{PROBE}" not in log.done:
             _measure(iteration, run)
 
@@ -152,22 +157,22 @@ def _may_begin(iteration: int, run: _Run, memory: CaptionMemory) -> bool:
     return True
 
 
-def _train(iteration: int, role: Role, run: _Run, memory: CaptionMemory) -> None:
-    """One stage, and its checkpoint."""
-    part = f"{iteration}/{role}"
+def _train(iteration: int, kind: str, run: _Run, memory: CaptionMemory) -> None:
+    """One stage, and its checkpoints."""
+    part = f"{iteration}/{kind}"
     resumed = run.store.load(part)
     if resumed is None:
         # Prompts without a state: the run was killed while they were being collected.
         run.store.forget(part)
     else:
         memory.load_state_dict(resumed.memory)
-    steps = run.config.stage(role).steps
-    run.progress.stage(iteration, role, steps, 0 if resumed is None else resumed.steps)
+    steps = run.config.steps(kind)
+    run.progress.stage(iteration, kind, steps, 0 if resumed is None else resumed.steps)
     stage = stages.Stage(
         iteration=iteration,
-        role=role,
+        kind=kind,
         config=run.config,
-        learner=run.learners[role],
+        learners=run.learners,
         players=run.players,
         renderer=run.renderer,
         design=run.config.design(),
@@ -177,16 +182,19 @@ def _train(iteration: int, role: Role, run: _Run, memory: CaptionMemory) -> None
         resumed=resumed,
         note=run.progress.note,
     )
+    roles = ROLES if kind == SIMULTANEOUS else (stage.role,)
     if steps:
-        stages.run(stage)
-    folder = checkpoints.folder(run.log.folder, iteration, role)
-    checkpoints.save(run.learners[role], folder)
-    if role == "proposer":
+        train = joint_stage.run if kind == SIMULTANEOUS else stages.run
+        train(stage)
+    for role in roles:
+        checkpoints.save(run.learners[role], checkpoints.folder(run.log.folder, iteration, role))
+    if "proposer" in roles:
         _save_memory(run.log, iteration, memory)
     run.log.finish(part)
     run.store.forget(part)
     # After everything is on disk: an engine that is gone by now costs nothing but a resume.
-    run.players.publish(role)
+    for role in roles:
+        run.players.publish(role)
 
 
 def quiet_transformers() -> None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mmzero_env.protocol import EpisodeOutcome, EpisodeRewards, Image, Proposal
 from mmzero_env.rewards import RewardDesign
 from trainers import quantities
 from trainers.run_config import FilterConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,7 @@ class LabelledQuestion:
         proposal: The proposal behind the picture.
         image: The picture, (H, W, 3) uint8.
         question: The hard question.
-        label: The silver label, voted at the start of the stage.
+        label: The silver label, voted when the picture was drawn.
         easy_agrees: Whether the easy question's silver label is the Proposer's answer.
     """
 
@@ -35,13 +38,11 @@ class LabelledQuestion:
     easy_agrees: bool | None = None
 
 
-def coder_prompts(
-    proposals: Sequence[Proposal], rates: Sequence[float], filters: FilterConfig
-) -> list[Proposal]:
+def coder_prompts(proposals: Sequence[T], rates: Sequence[float], filters: FilterConfig) -> list[T]:
     """Proposals that the current Coder renders sometimes, but not always.
 
     Args:
-        proposals: Candidates.
+        proposals: Candidates: proposals, or what was made of them.
         rates: For each, the share of the Coder's codes that rendered.
         filters: The bounds.
 

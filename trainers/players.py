@@ -29,10 +29,10 @@ LOCAL = "local"
 
 
 class AdapterEngine(StreamingPolicy, Sampler, Protocol):
-    """An engine that serves one adapter a role."""
+    """An engine that serves one adapter a role, or one for several."""
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
-        """Serve an adapter for a role from now on."""
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
+        """Serve an adapter for a role, or for several, from now on."""
         ...
 
 
@@ -67,6 +67,8 @@ class EnginePlayers(Players):
         engine: Samples for all of them.
         folder: Where versions of adapters are written for the engine to load.
         bound: Largest drift that the canary allows; None derives it.
+        shared: Whether the roles are one adapter; it is then written, loaded and checked
+            once for all.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class EnginePlayers(Players):
         folder: Path,
         *,
         bound: float | None = None,
+        shared: bool = False,
     ) -> None:
         """Serve every role's weights as they are now."""
         self.policies = dict.fromkeys(ROLES, engine)
@@ -84,24 +87,27 @@ class EnginePlayers(Players):
         self._folder = folder
         # A server may still hold the adapters of an earlier run, under their names.
         self._run = uuid.uuid4().hex[:8]
-        self._versions: dict[Role, int] = dict.fromkeys(ROLES, 0)
-        self._canaries = {
-            role: _canary(role, learner, engine, bound) for role, learner in learners.items()
-        }
-        for role in ROLES:
-            self.publish(role)
+        # Which role stands for a role's weights: itself, or the first one for all.
+        self._owner: dict[Role, Role] = {role: ROLES[0] if shared else role for role in ROLES}
+        owners = tuple(dict.fromkeys(self._owner.values()))
+        self._versions: dict[Role, int] = dict.fromkeys(owners, 0)
+        self._canaries = {owner: _canary(owner, learners[owner], engine, bound) for owner in owners}
+        for owner in owners:
+            self.publish(owner)
 
     def publish(self, role: Role) -> CanaryReading:
         """Write, load and check a role's adapter; the version before is removed."""
-        version = self._versions[role]
-        name = self._name(role, version)
+        owner = self._owner[role]
+        version = self._versions[owner]
+        name = self._name(owner, version)
         # The engine's prefix cache knows an adapter by name and path: both must be new.
         path = self._folder / name
-        self._learners[role].save_adapter(path)
-        self._engine.load_adapter(role, name, str(path.absolute()))
-        reading = self._canaries[role].check(name)
-        shutil.rmtree(self._folder / self._name(role, version - 1), ignore_errors=True)
-        self._versions[role] += 1
+        self._learners[owner].save_adapter(path)
+        served = tuple(each for each in ROLES if self._owner[each] == owner)
+        self._engine.load_adapter(served, name, str(path.absolute()))
+        reading = self._canaries[owner].check(name)
+        shutil.rmtree(self._folder / self._name(owner, version - 1), ignore_errors=True)
+        self._versions[owner] += 1
         return reading
 
     def _name(self, role: Role, version: int) -> str:
@@ -143,7 +149,7 @@ def open_players(
         stack.callback(engine.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapters-")))
         bound = config.canary_bound or None
-        yield EnginePlayers(learners, engine, folder, bound=bound)
+        yield EnginePlayers(learners, engine, folder, bound=bound, shared=config.shared_weights)
 
 
 def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> Policy:

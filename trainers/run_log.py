@@ -21,6 +21,8 @@ from trainers.grpo_settings import StepMetrics
 from trainers.monitors import Warn, Watch
 from trainers.progress import Progress
 from trainers.render_queue import JobRenderer
+from trainers.run_config import SIMULTANEOUS
+from trainers.trackers import RunTrackers
 
 METRICS = "metrics.jsonl"
 WARNINGS = "warnings.jsonl"
@@ -47,6 +49,7 @@ class RunLog:
         self._watch = watch
         self._state = folder / "state" / "progress.json"
         self.done: list[str] = []
+        self.trackers = RunTrackers()
         for name in ("state", "episodes", "checkpoints"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -83,8 +86,8 @@ class RunLog:
             lines = [line for line in rows.read_text().splitlines() if self._finished(line, rows)]
             atomic.write_text(rows, "".join(f"{line}\n" for line in lines))
         for path in (self.folder / "episodes").glob("iter-*.jsonl"):
-            _, iteration, role = path.stem.split("-")
-            if f"{iteration}/{role}" not in self.done:
+            _, iteration, stage = path.stem.split("-")
+            if f"{iteration}/{stage}" not in self.done:
                 path.unlink()
 
     def sizes(self, iteration: int, stage: str) -> dict[str, int]:
@@ -112,11 +115,16 @@ class RunLog:
             # and such a line belongs to an unfinished stage.
             return False
         try:
-            return f"{row['iteration']}/{row['stage']}" in self.done
+            return row["iteration"] in self.trained(row["stage"])
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged: expected rows with iteration and stage, found {line[:80]!r}."
             ) from error
+
+    def trained(self, role: str) -> list[int]:
+        """Iterations in which a role's training is finished, alone or with the others."""
+        parts = (part.split("/") for part in self.done)
+        return [int(iteration) for iteration, stage in parts if stage in (role, SIMULTANEOUS)]
 
     def finish(self, part: str) -> None:
         """Mark a part as finished."""
@@ -129,8 +137,18 @@ class RunLog:
         stage: Role,
         metrics: StepMetrics,
         extra: Mapping[str, float | None],
+        *,
+        last: bool = True,
     ) -> None:
-        """Write one row of ``metrics.jsonl``."""
+        """Write one row of ``metrics.jsonl``.
+
+        Args:
+            iteration: Number of the iteration.
+            stage: The role that was trained.
+            metrics: What the trainer did.
+            extra: What else is known about the step.
+            last: Whether the step is over; in a simultaneous stage it has a row a role.
+        """
         values: dict[str, Any] = {
             "reward": metrics.reward_mean,
             "reward_std": metrics.reward_std,
@@ -156,7 +174,9 @@ class RunLog:
         row = {"iteration": iteration, "stage": stage, "step": metrics.step, **clean}
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self._progress.step({k: v for k, v in clean.items() if v is not None})
+        self.trackers.log(row)
+        if last:
+            self._progress.step({k: v for k, v in clean.items() if v is not None})
         for warning in self._watch.add(row) if self._watch is not None else ():
             with (self.folder / WARNINGS).open("a", encoding="utf-8") as file:
                 file.write(f"{_line(warning)}\n")
@@ -181,7 +201,7 @@ class RunLog:
     def episodes(
         self,
         iteration: int,
-        stage: Role,
+        stage: str,
         episodes: Sequence[Episode],
         rewards: Sequence[EpisodeRewards],
         design: RewardDesign,
@@ -192,13 +212,14 @@ class RunLog:
 
         Args:
             iteration: Number of the iteration.
-            stage: The role that is trained.
+            stage: The stage they were played in.
             episodes: Episodes that were scored together.
             rewards: Their rewards.
             design: What scored them.
             renderer: What drew them.
             memory: Captions of earlier batches that they were scored against.
         """
+        self.trackers.episodes(iteration, stage, episodes)
         path = self.folder / _episodes(iteration, stage)
         known = renderer if isinstance(renderer, Renderer) else None
         write_records(

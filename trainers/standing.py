@@ -32,7 +32,7 @@ def current(config: RunConfig, log: RunLog) -> int:
 def iteration_of(config: RunConfig, log: RunLog, role: Role) -> int:
     """The iteration whose weights a role plays with; 0 is the base model."""
     iteration = current(config, log)
-    if f"{iteration}/{role}" in log.done:
+    if iteration in log.trained(role):
         return iteration
     return rollback.origin(log.rows(), config.monitor, iteration)
 

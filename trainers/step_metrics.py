@@ -69,12 +69,16 @@ def labelled(
 
 
 def answer_metrics(
-    rows: Sequence[LabelledQuestion], groups: Sequence[Group], design: RewardDesign
+    rows: Sequence[LabelledQuestion],
+    labels: Sequence[str | None],
+    groups: Sequence[Group],
+    design: RewardDesign,
 ) -> Quantities:
     """What the Solver's answers to labelled questions were like.
 
     Args:
         rows: The questions.
+        labels: The silver label that each was graded by, None for none.
         groups: The answers to each.
         design: How answers are compared.
     """
@@ -84,15 +88,18 @@ def answer_metrics(
         for row, group in zip(rows, groups, strict=True)
         for done in group.response.completions
     ]
-    pairs = zip(votes, rows, strict=True)
+    pairs = zip(votes, labels, strict=True)
+    claims = [
+        (row.proposal, label) for row, label in zip(rows, labels, strict=True) if label is not None
+    ]
     return {
         **quantities.of_votes(votes),
         "label_agreement": quantities.share(
-            [quantities.same(vote.winner, row.label, design) for vote, row in pairs]
+            [None if x is None else quantities.same(vote.winner, x, design) for vote, x in pairs]
         ),
         "easy_agreement": quantities.share([row.easy_agrees for row in rows]),
         "sampled_entropy": quantities.sampled_entropy(groups),
-        "silver_accuracy": share_right((row.proposal, "hard", row.label) for row in rows),
+        "silver_accuracy": share_right((p, "hard", label) for p, label in claims),
         "answers_true": share_right((p, "hard", given or "") for p, given in answered),
     }
 

@@ -27,7 +27,7 @@ METRICS = StepMetrics(
 def trained(stage) -> None:
     """Stands for training: weights, captions and metrics that follow from what was there."""
     with torch.no_grad():
-        for weight in stage.learner.model.parameters():
+        for weight in stage.learners[stage.role].model.parameters():
             if weight.requires_grad:
                 weight.mul_(1.01).add_(0.001 * stage.iteration)
     if stage.role == "proposer":

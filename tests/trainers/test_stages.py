@@ -51,9 +51,9 @@ def stage_of(
     made = config.load("nano-cpu", {"out": str(folder), **settings, **filters})
     return stages.Stage(
         iteration=1,
-        role=role,
+        kind=role,
         config=made,
-        learner=cast("Any", policy),
+        learners=cast("Any", dict.fromkeys(("proposer", "coder", "solver"), policy)),
         players=Players(cast("Any", dict.fromkeys(("proposer", "coder", "solver"), policy))),
         renderer=renderer,
         design=made.design(),
