@@ -42,6 +42,9 @@ SMOOTH = 5
 """Steps of the running mean that a downturn is read from."""
 LEAST_DROP = 0.05
 """Smallest fall of the running mean that is called a downturn."""
+ERRORS = 4
+"""Standard errors that it must exceed, too: a largest value is compared with all later ones, and
+series of 25 to 40 steps of pure noise show such a fall in 2 to 3 of 100."""
 
 _SMALL = {"probe.items": "60", "probe.samples": "2"}
 _SOLVER = {
@@ -191,7 +194,9 @@ class Run:
 
     def turn(self, metric: str) -> Turn | None:
         """Where a metric turns down."""
-        return Turn.of([row[metric] for row in self.rows if row.get(metric) is not None])
+        rows = [row for row in self.rows if row.get(metric) is not None]
+        turn = Turn.of([row[metric] for row in rows])
+        return turn and Turn(rows[turn.peak]["step"], rows[turn.down]["step"])
 
 
 @dataclass(frozen=True)
@@ -208,18 +213,18 @@ class Turn:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Turn | None:
-        """The first downturn that is not made up for.
+        """The first downturn behind the largest value.
 
-        The centred running mean over :data:`SMOOTH` steps has its largest value, and later falls
-        by more than :data:`LEAST_DROP` and two standard errors of a difference of two such
-        means below it.
+        The centred running mean over :data:`SMOOTH` steps falls below its largest value by
+        more than :data:`LEAST_DROP` and :data:`ERRORS` standard errors of a difference of two
+        such means. The noise of a step is read from neighbours, which a trend does not move.
 
         Returns:
             None if there is none.
         """
         smooth = running_mean(values)
-        noise = float(np.std(np.asarray(values) - smooth, ddof=1))
-        drop = max(LEAST_DROP, 2 * noise * math.sqrt(2 / SMOOTH))
+        noise = float(np.std(np.diff(values), ddof=1)) / math.sqrt(2)
+        drop = max(LEAST_DROP, ERRORS * noise * math.sqrt(2 / SMOOTH))
         peak = int(np.argmax(smooth))
         low = [i for i in range(peak, len(smooth)) if smooth[i] < smooth[peak] - drop]
         return cls(peak, low[0]) if low else None
@@ -248,8 +253,8 @@ HEADING = (
 def table(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """A line a run that collapses on purpose, the heading first.
 
-    A downturn is given as the step of the peak and the step at which it shows; the lead is
-    counted from the first warning to the second of them.
+    A downturn is given as the step of the peak and the step at which the fall shows, its lead
+    as the steps from the first warning to each of them.
     """
     lines = [HEADING]
     for run in runs:
@@ -262,7 +267,8 @@ def table(runs: Sequence[Run]) -> list[tuple[str, ...]]:
         for metric in ("reward", kind.truth):
             turn = run.turn(metric) if metric else None
             cells.append(f"{turn.peak}, {turn.down}" if turn else "no" if metric else "–")
-            cells.append(f"{turn.down - first.step:+d}" if turn and first else "–")
+            leads = (turn.peak - first.step, turn.down - first.step) if turn and first else ()
+            cells.append(", ".join(f"{lead:+d}" for lead in leads) or "–")
         before, after = run.probe[kind.probe][0], run.probe[kind.probe][-1]
         verdict = decide(run.rows, MonitorConfig(rollback="retry"), 1)
         lines.append((*cells, f"{before:.2f} → {after:.2f}", verdict.action.replace("_", " ")))
@@ -356,7 +362,8 @@ def _panel(run: Run, metric: str, first: int | None, x: int, y: int) -> str:
     )
     marks = f'<polyline class="mean" points="{mean}"/>'
     if first is not None:
-        at = frame.x(first + 0.5)
+        # Steps without the metric have no place in the chart.
+        at = frame.x(sum(row.step <= first for row in rows) - 0.5)
         marks += (
             f'<line class="warn" x1="{at:.1f}" x2="{at:.1f}" y1="{charts.TOP}" '
             f'y2="{charts.HEIGHT - charts.BOTTOM}"/>'
