@@ -31,10 +31,12 @@ from trl.trainer.utils import add_fused_lm_head
 
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Request
+from trainers.devices import moved
 from trainers.groups import Group
 from trainers.grpo_math import truncated_importance
 from trainers.grpo_settings import GRPOSettings, StepMetrics
 from trainers.grpo_tally import StepTally
+from trainers.reference import switched_on
 from trainers.rows import Encoded, Row, collate, micro_batches, padding_row, rows_of
 from trainers.shared_images import shared_images, vision_tower
 from trainers.shared_prompts import (
@@ -72,7 +74,8 @@ class EpisodeTrainer(GRPOTrainer):
         settings: Numbers of the stage.
         source: Gives the groups of a step.
         first_step: Where a resumed stage goes on.
-        reference: The frozen model of the KL term; needed if ``settings.beta``.
+        reference: The frozen model of the KL term, or the name of a frozen adapter of
+            ``policy.model``; needed if ``settings.beta``.
         on_begin: Called with optimizer and scheduler before the first update.
         on_step: Called with the metrics of every step.
         output_dir: A folder for TRL.
@@ -127,12 +130,16 @@ class EpisodeTrainer(GRPOTrainer):
         )
         self.remove_callback(PrinterCallback)
         self.beta = settings.beta
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        if not (isinstance(checkpointing, dict) and checkpointing.get("use_reentrant")):
+            # TRL opens the embeddings of models with adapters for re-entrant checkpointing,
+            # which would make a frozen vision tower compute gradients for nobody.
+            policy.model.disable_input_require_grads()
         self._towers = {id(policy.model): vision_tower(policy.model)}
-        self._frozen = None
-        if settings.beta:
-            self._frozen = reference.to(policy.model.device).eval().requires_grad_(False)
-            add_fused_lm_head(self._frozen, temperature=settings.temperature)
-            self._towers[id(self._frozen)] = vision_tower(self._frozen)
+        self._reference = reference if settings.beta else None
+        if isinstance(self._reference, torch.nn.Module):
+            add_fused_lm_head(_plain(self._reference), temperature=settings.temperature)
+            self._towers[id(self._reference)] = vision_tower(self._reference)
         self._vision_tokens = _vision_tokens(policy.model.config)
         self._image_token = getattr(policy.model.config, "image_token_id", None)
         self._micro: list[dict[str, Any]] = []
@@ -160,6 +167,8 @@ class EpisodeTrainer(GRPOTrainer):
         started = time.perf_counter()
         self.policy.model.eval()
         groups = self.source(step)
+        # Other roles may have played since, through adapters of their own on this model.
+        self.policy.model.eval()
         tally.seconds_rollout = time.perf_counter() - started
         started = time.perf_counter()
         settings.check(groups)
@@ -209,7 +218,8 @@ class EpisodeTrainer(GRPOTrainer):
             }[self.loss_type]
             batch["num_items_in_batch"] = torch.tensor(float(total_tokens), device=device)
             self._freeze(batch)
-            batches.append(batch)
+            # A step of large pictures is many times what a GPU holds.
+            batches.append(moved(batch, "cpu"))
         return batches
 
     def _freeze(self, batch: dict[str, Any]) -> None:
@@ -236,8 +246,11 @@ class EpisodeTrainer(GRPOTrainer):
             )
         else:
             batch["old_per_token_logps"] = sampler
-        if self._frozen is not None:
-            batch["ref_per_token_logps"] = self._score(self._frozen, batch)
+        if isinstance(self._reference, str):
+            with switched_on(self.accelerator.unwrap_model(self.model), self._reference):
+                batch["ref_per_token_logps"] = self._score(self.model, batch)
+        elif self._reference is not None:
+            batch["ref_per_token_logps"] = self._score(self._reference, batch)
 
     def _pack(self, batch: dict[str, Any]) -> PackedRows | None:
         config = self.policy.model.config
@@ -301,7 +314,7 @@ class EpisodeTrainer(GRPOTrainer):
             # Nothing to learn: no forward, so no parameter gets a gradient and the
             # optimizer leaves weights and moments as they are.
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
-        self._batch = inputs
+        self._batch = inputs = moved(inputs, self.accelerator.device)
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = loss * inputs["loss_scale"]
         assert self.tally is not None  # made when the step began
@@ -360,7 +373,7 @@ def _trl_config(
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
         max_grad_norm=settings.max_grad_norm,
-        lr_scheduler_type=settings.schedule,
+        lr_scheduler_type=_schedule(settings),
         warmup_steps=settings.warmup_updates,
         optim="adamw_torch",
         epsilon=settings.epsilon,
@@ -390,14 +403,25 @@ def _trl_config(
     )
 
 
+def _schedule(settings: GRPOSettings) -> str:
+    """The name of the schedule in transformers, whose plain constant one has no warm-up."""
+    if settings.schedule == "constant" and settings.warmup_updates:
+        return "constant_with_warmup"
+    return settings.schedule
+
+
 def _no_reward(**kwargs: Any) -> list[float | None]:
     raise EngineError("TRL asked for a reward; rewards come with the groups")
 
 
 def _core(model: Any) -> Any:
     """The network below the language-model head, adapters or not."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return plain.base_model
+    return _plain(model).base_model
+
+
+def _plain(model: Any) -> Any:
+    """The model below its adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _vision_tokens(config: Any) -> frozenset[int]:

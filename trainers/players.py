@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 import agents
 from agents.policy import Policy, StreamingPolicy
 from mmzero_env.errors import UserError
@@ -24,24 +26,24 @@ from trainers import checkpoints
 from trainers.canary import COMPLETION, CanaryReading, Sampler, SyncCanary
 from trainers.learner import Learner
 from trainers.run_config import RunConfig
-from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers, models_of
+from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers
 
 LOCAL = "local"
 
 
 class AdapterEngine(StreamingPolicy, Sampler, Protocol):
-    """An engine that serves one adapter a role."""
+    """An engine that serves one adapter a role, or one for several."""
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
-        """Serve an adapter for a role from now on."""
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
+        """Serve an adapter for a role, or for several, from now on."""
         ...
 
 
 class WholeEngine(StreamingPolicy, Sampler, Protocol):
-    """An engine that serves one model a role."""
+    """An engine that serves one model a role, or one for several."""
 
-    def load_weights(self, role: Role, path: str) -> None:
-        """Serve the weights of a model folder for a role from now on."""
+    def load_weights(self, role: Role | tuple[Role, ...], path: str) -> None:
+        """Serve a model folder's weights for a role, or for several, from now on."""
         ...
 
 
@@ -50,11 +52,14 @@ class Players:
 
     Attributes:
         policies: Who answers the requests of each role.
+        specs: What each of them is made from where something else plays, as for
+            :func:`agents.make`; empty where the weights are in this process.
     """
 
     def __init__(self, learners: Mapping[Role, Learner]) -> None:
         """The trained weights play themselves."""
         self.policies: Mapping[Role, Policy] = learners
+        self.specs: Mapping[Role, str] = {}
 
     def publish(self, role: Role) -> CanaryReading | None:
         """Make the players use a role's newest weights.
@@ -76,6 +81,9 @@ class EnginePlayers(Players):
         engine: Samples for all of them.
         folder: Where versions of the weights are written for the engine to load.
         bound: Largest drift that the canary allows; None derives it.
+        shared: Whether the roles are one adapter or one model; it is then written, loaded and
+            checked once for all.
+        spec: What the engine was made from; empty if it is in this process.
         dtype: Precision of the engine, a key of :data:`trainers.canary.FLOORS`; "auto" is that
             of the learners.
     """
@@ -88,35 +96,43 @@ class EnginePlayers(Players):
         *,
         bound: float | None = None,
         dtype: str = "auto",
+        shared: bool = False,
+        spec: str = "",
     ) -> None:
         """Serve every role's weights as they are now."""
         self.policies = dict.fromkeys(ROLES, engine)
+        self.specs = dict.fromkeys(ROLES, spec) if spec else {}
         self._learners = learners
         self._engine: Any = engine
         self._folder = folder
         # A server may still hold the adapters of an earlier run, under their names.
         self._run = uuid.uuid4().hex[:8]
-        self._versions: dict[Role, int] = dict.fromkeys(ROLES, 0)
+        # Which role stands for a role's weights: itself, or the first one for all.
+        self._owner: dict[Role, Role] = {role: ROLES[0] if shared else role for role in ROLES}
+        owners = tuple(dict.fromkeys(self._owner.values()))
+        self._versions: dict[Role, int] = dict.fromkeys(owners, 0)
         self._canaries = {
-            role: _canary(role, learner, engine, bound, dtype) for role, learner in learners.items()
+            owner: _canary(owner, learners[owner], engine, bound, dtype) for owner in owners
         }
-        for role in ROLES:
-            self.publish(role)
+        for owner in owners:
+            self.publish(owner)
 
     def publish(self, role: Role) -> CanaryReading:
         """Write, load and check a role's weights; the version before is removed."""
-        version = self._versions[role]
-        name = self._name(role, version)
+        owner = self._owner[role]
+        version = self._versions[owner]
+        name = self._name(owner, version)
         # The engine's prefix cache knows an adapter by name and path: both must be new.
         path = self._folder / name
-        checkpoints.save(self._learners[role], path)
-        if hasattr(self._learners[role], "save_adapter"):
-            self._engine.load_adapter(role, name, str(path.absolute()))
+        checkpoints.save(self._learners[owner], path)
+        served = tuple(each for each in ROLES if self._owner[each] == owner)
+        if hasattr(self._learners[owner], "save_adapter"):
+            self._engine.load_adapter(served, name, str(path.absolute()))
         else:
-            self._engine.load_weights(role, str(path.absolute()))
-        reading = self._canaries[role].check(name)
-        shutil.rmtree(self._folder / self._name(role, version - 1), ignore_errors=True)
-        self._versions[role] += 1
+            self._engine.load_weights(served, str(path.absolute()))
+        reading = self._canaries[owner].check(name)
+        shutil.rmtree(self._folder / self._name(owner, version - 1), ignore_errors=True)
+        self._versions[owner] += 1
         return reading
 
     def _name(self, role: Role, version: int) -> str:
@@ -151,7 +167,8 @@ def open_players(
         yield Players(learners)
         return
     with ExitStack() as stack:
-        engine: Any = _engine(config, stack, note)
+        made, spec = _engine(config, stack, note)
+        engine: Any = made
         if not hasattr(engine, "load_weights" if config.whole else "load_adapter"):
             raise UserError(
                 f"policy={config.policy} cannot serve what is trained here: expected local, vllm, "
@@ -161,7 +178,10 @@ def open_players(
         folder = stack.enter_context(_versions(config))
         bound = config.canary_bound or None
         dtype = config.serve.dtype
-        yield EnginePlayers(learners, engine, folder, bound=bound, dtype=dtype)
+        shared = config.shared_weights
+        yield EnginePlayers(
+            learners, engine, folder, bound=bound, shared=shared, spec=spec, dtype=dtype
+        )
 
 
 @contextmanager
@@ -185,17 +205,28 @@ def _versions(config: RunConfig) -> Generator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> Policy:
-    """The engine that ``policy`` names; servers that the run needs are started."""
+def _gpus(config: RunConfig, present: int) -> list[int]:
+    """The GPUs for servers with whole models: the last ones, since training takes the first.
+
+    Empty where that is left to :func:`trainers.serve.make_servers`.
+    """
+    needed = config.models * config.serve.servers * config.serve.tensor_parallel
+    return list(range(present - needed, present)) if config.whole and present > needed else []
+
+
+def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> tuple[Policy, str]:
+    """The engine that ``policy`` names, and its spec; servers that the run needs are started."""
     if config.policy == "vllm":
         from agents.vllm_process import agent_of
 
-        servers = make_servers(config, SERVE_LOGS, note)
+        gpus = _gpus(config, torch.cuda.device_count())
+        servers = make_servers(config, SERVE_LOGS, note, gpus=gpus)
         stack.enter_context(kept_alive(servers, note))
-        return agents.make(agent_of(servers, models_of(config)))
+        spec = agent_of(servers, config.models)
+        return agents.make(spec), spec
     if config.policy == "vllm-engine":
         base = config.serve.model or base_of(config.model)
         names = ("max_model_len", "max_loras", "max_lora_rank", "kv_cache_gb", "dtype", "device")
         options = {name: getattr(config.serve, name) for name in names}
-        return agents.make(f"vllm-engine:{base}", **options)
-    return agents.make(config.policy)
+        return agents.make(f"vllm-engine:{base}", **options), ""
+    return agents.make(config.policy), config.policy

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mmzero_env.errors import EngineError, UserError
-from mmzero_env.protocol import ROLES
 
 if TYPE_CHECKING:
     from agents.vllm_process import VllmProcess
@@ -104,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         for server in servers:
             _say(f"{server.name} answers at {server.url} (log: {server.log})")
         _say("Ctrl-C stops. Play with:")
-        print(agent_of(servers, models_of(loaded)), flush=True)
+        print(agent_of(servers, loaded.models), flush=True)
         _watch(servers)
     except KeyboardInterrupt:
         if not serving:
@@ -130,8 +129,7 @@ def make_servers(
             to CUDA and gives several the first ones in turn.
 
     Returns:
-        ``serve.servers`` of them, or so many for each role one after the other if the roles
-        are models of their own.
+        ``serve.servers`` of them for each model, one model after the other.
 
     Raises:
         UserError: If the settings, the model, vLLM or a port cannot be used.
@@ -159,11 +157,6 @@ def make_servers(
     ]
 
 
-def models_of(config: RunConfig) -> int:
-    """How many models the servers of a run play: one for all roles, or one a role."""
-    return len(ROLES) if config.whole else 1
-
-
 def _refuse_tied(model: str) -> None:
     """Refuse a model that vLLM on a CPU would go on playing in part with its old weights."""
     from transformers import AutoConfig
@@ -182,7 +175,7 @@ def _shares(
     config: RunConfig, gpus: list[int], *, cpu: bool
 ) -> tuple[ServeConfig, list[list[int]]]:
     """The settings with the model filled in, and the GPUs of every server."""
-    models = models_of(config)
+    models = config.models
     table = replace(config.serve, model=config.serve.model or base_of(config.model))
     each = table.tensor_parallel
     if gpus and table.servers == 1:
