@@ -29,7 +29,7 @@ class Killer(SilentProgress):
         self.servers: list = []
         self.notes: list[str] = []
 
-    def stage(self, iteration: int, name: str, steps: int) -> None:
+    def stage(self, iteration: int, name: str, steps: int, done: int = 0) -> None:
         if name == "coder":
             os.kill(self.servers[0].pid, signal.SIGKILL)
 
