@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.forecast import line, p_value
@@ -55,6 +55,15 @@ class Warn:
     text: str
 
 
+@dataclass
+class _Series:
+    """What was seen of one stage of one iteration."""
+
+    iteration: int
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    said: set[str] = field(default_factory=set)
+
+
 class Watch:
     """Looks at the rows of a run one after the other.
 
@@ -65,9 +74,8 @@ class Watch:
     def __init__(self, config: MonitorConfig) -> None:
         """See the class."""
         self._config = config
-        self._stage: tuple[int, str] | None = None
-        self._values: dict[str, list[float]] = defaultdict(list)
-        self._said: set[str] = set()
+        # By stage: simultaneous training writes a row a role after every step.
+        self._series: dict[str, _Series] = {}
 
     def add(self, row: Row) -> list[Warn]:
         """Take in the next row.
@@ -77,21 +85,25 @@ class Watch:
         """
         if not self._config.warn:
             return []
-        stage = (int(row["iteration"]), str(row["stage"]))
-        if stage != self._stage:
-            # Another role, or new prompts: values of two stages make no series.
-            self._stage, self._values, self._said = stage, defaultdict(list), set()
+        iteration, stage = int(row["iteration"]), str(row["stage"])
+        series = self._series.get(stage)
+        if series is None or series.iteration != iteration:
+            # Another iteration has other prompts: its values go on with no series.
+            series = self._series[stage] = _Series(iteration)
         for name, value in row.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                self._values[name].append(float(value))
-        found = [self._limit(row), *(self._signal(signal, row) for signal in SIGNALS)]
+                series.values[name].append(float(value))
+        found = [
+            self._limit(row, series),
+            *(self._signal(signal, row, series) for signal in SIGNALS),
+        ]
         return [warning for warning in found if warning is not None]
 
-    def _limit(self, row: Row) -> Warn | None:
+    def _limit(self, row: Row, series: _Series) -> Warn | None:
         kl, limit = row.get("kl"), self._config.kl_limit
-        if not limit or kl is None or kl <= limit or "kl limit" in self._said:
+        if not limit or kl is None or kl <= limit or "kl limit" in series.said:
             return None
-        self._said.add("kl limit")
+        series.said.add("kl limit")
         what = (
             f"kl is {kl:.3g}, above the limit of {limit:.3g}. What usually helps: the policy has "
             "left the model that its prompts and labels came from: lower the learning rate or "
@@ -99,16 +111,16 @@ class Watch:
         )
         return self._warn(row, "kl", (limit, kl), 1, None, what)
 
-    def _signal(self, signal: Signal, row: Row) -> Warn | None:
+    def _signal(self, signal: Signal, row: Row, series: _Series) -> Warn | None:
         name = f"{signal.quantity}{signal.direction:+d}"
         # A metric that this row does not carry has no news.
         if (
-            name in self._said
+            name in series.said
             or row["stage"] not in signal.stages
             or row.get(signal.quantity) is None
         ):
             return None
-        values = self._window(signal.quantity)
+        values = self._window(series, signal.quantity)
         if values is None:
             return None
         start, end = line(values)
@@ -117,10 +129,10 @@ class Watch:
             return None
         judged = _increments(values) if signal.increments else values
         p = p_value(judged, signal.direction)
-        beside = next((other for other in signal.beside if self._falls(other)), None)
+        beside = next((other for other in signal.beside if self._falls(series, other)), None)
         if p > self._config.alpha or (signal.beside and beside is None):
             return None
-        self._said.add(name)
+        series.said.add(name)
         moves = "rises" if signal.direction > 0 else "falls"
         what = (
             f"{signal.quantity} {moves}{' ever faster' if signal.increments else ''} from "
@@ -129,12 +141,12 @@ class Watch:
         )
         return self._warn(row, signal.quantity, (start, end), len(values), p, what)
 
-    def _falls(self, quantity: str) -> bool:
-        values = self._window(quantity)
+    def _falls(self, series: _Series, quantity: str) -> bool:
+        values = self._window(series, quantity)
         return values is not None and p_value(values, -1) <= BESIDE_ALPHA
 
-    def _window(self, quantity: str) -> Sequence[float] | None:
-        values = self._values[quantity][-self._config.window :]
+    def _window(self, series: _Series, quantity: str) -> Sequence[float] | None:
+        values = series.values[quantity][-self._config.window :]
         return values if len(values) >= self._config.window_least else None
 
     def _warn(

@@ -118,6 +118,19 @@ def test_a_trend_across_stages_is_none() -> None:
     assert warnings_of(whole, MonitorConfig()) and warnings_of(rows, MonitorConfig()) == []
 
 
+def test_roles_that_are_trained_at_once_have_a_series_each() -> None:
+    solver = series("solver", 14, label_agreement=-0.4)
+    proposer = series("proposer", 14, caption_diversity=-0.2)
+    rows = [row for pair in zip(solver, proposer, strict=True) for row in pair]
+    for row in rows:
+        row["kl"] = 0.5
+    alone = warnings_of(solver, MonitorConfig()), warnings_of(proposer, MonitorConfig())
+    found = warnings_of(rows, MonitorConfig())
+    assert [w for w in found if w.stage == "solver"] == alone[0]
+    assert [w for w in found if w.stage == "proposer"] == alone[1]
+    assert sorted(w.quantity for w in found) == ["caption_diversity", "kl", "kl", "label_agreement"]
+
+
 def test_metrics_that_are_missing_or_null_are_gaps() -> None:
     rows = series("solver", 24, blind_solvable=0.6)
     for row in rows:
