@@ -32,7 +32,9 @@ RUNS = Path("runs")
 SUITES = ("probe",)
 # Every module of the extra that the loop imports, for one clear message instead
 # of whichever ImportError happens to come first.
-EXTRAS = {"train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets")}
+EXTRAS = {
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,9 @@ import numpy as np
 
 from mmzero_env.protocol import Role
 
+Metrics = dict[str, float | None]
+"""What is worth a column in ``metrics.jsonl``, by name; None where it is not defined."""
+
 
 @dataclass(frozen=True)
 class Occupancy:
