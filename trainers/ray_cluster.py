@@ -14,7 +14,7 @@ from mmzero_env.errors import EngineError, UserError
 
 try:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import AuthenticationError, RayError
 except ModuleNotFoundError as error:
     raise missing_extra(error, "ray") from error
 
@@ -63,10 +63,8 @@ def connected(address: str = "", *, cpus: int | None = None) -> Generator[None]:
         ray.shutdown()
         if address:
             raise UserError(
-                f"no Ray cluster could be joined at ray_address={address}: {error}. Start one with "
-                "'ray start --head' there and 'ray start --address=HOST:PORT' on the other "
-                "machines, this one included, all with the same Ray and Python; or leave "
-                "ray_address empty to start one on this machine."
+                f"no Ray cluster could be joined at ray_address={address}: {_short(error)}. "
+                f"{_mend(error)}; or leave ray_address empty to start one on this machine."
             ) from error
         raise EngineError(f"no Ray cluster started on this machine: {error}") from error
     finally:
@@ -76,6 +74,26 @@ def connected(address: str = "", *, cpus: int | None = None) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _short(error: BaseException) -> str:
+    """The first sentence of what Ray says, which may go on with tracebacks."""
+    return str(error).partition("Traceback")[0].strip().rstrip(".")[:300]
+
+
+def _mend(error: BaseException | None) -> str:
+    while error is not None:
+        # Where Ray gives up trying, only the text is left of it.
+        if AuthenticationError.__name__ in f"{type(error).__name__} {error}":
+            return (
+                "The cluster wants a token: set RAY_AUTH_MODE=token here and see that this machine "
+                "has the token of the head"
+            )
+        error = error.__cause__ or error.__context__
+    return (
+        "Start one with 'ray start --head' there and 'ray start --address=HOST:PORT' on the other "
+        "machines, this one included, all with the same Ray and Python"
+    )
 
 
 def _look_for(address: str) -> None:

@@ -213,6 +213,7 @@ class RunConfig:
         get_prompts(self.prompts)
         self.design()
         self._check_mode()
+        self._check_executor()
         backend_target(self.render_backend)
         self.episode(codes=1, answers=1)
         check_trackers(self.trackers)

@@ -201,3 +201,16 @@ def test_the_monitors_are_set_like_everything_else():
         config.load("nano-cpu", {"monitor.warn": "no"})
     with pytest.raises(UserError, match="monitor.*unknown rollback"):
         config.load("nano-cpu", {"monitor.rollback": "back"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"executor": "rya"}, "unknown executor 'rya'.*Did you mean 'ray'"),
+        ({"executor": "ray"}, "policy=local samples in this process.*executor=local"),
+        ({"ray_address": "auto"}, "ray_address=auto is for executor=ray only"),
+    ],
+)
+def test_an_executor_that_cannot_play_is_refused(wrong: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config.load("nano-cpu", wrong)

@@ -32,3 +32,21 @@ def test_metrics_are_seconds_by_the_roles_of_each_policy() -> None:
         "seconds_engine/coder+solver": 10.0,
         "seconds_engine_busy/coder+solver": 8.0,
     }
+
+
+def test_parts_that_were_played_at_the_same_time_overlap_on_one_clock() -> None:
+    def part(start: float, tokens: int | None) -> RolloutStats:
+        opened, closed = (start, start + 1), (start + 2, start + 3)
+        asked = PolicyStats(
+            "p", ("coder",), 2, 4, tokens, Occupancy.of(opened, closed), (opened, closed)
+        )
+        return RolloutStats(3.0, (asked,), 2, 1.0, 0.25)
+
+    whole = RolloutStats.merged([part(0.0, 5), part(1.0, 6).shifted(1.0)], seconds=6, overhead=0.5)
+    assert (whole.seconds, whole.drawings, whole.seconds_drawing) == (6, 4, 2.0)
+    assert whole.seconds_overhead == 1.0
+    (asked,) = whole.policies
+    assert (asked.requests, asked.completions, asked.tokens) == (4, 8, 11)
+    assert (asked.occupancy.span, asked.occupancy.busy, asked.occupancy.most) == (5.0, 5.0, 2)
+    untold = RolloutStats.merged([part(0.0, 5), part(0.0, None)], seconds=3, overhead=0.0)
+    assert untold.policies[0].tokens is None
