@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -70,13 +69,12 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(tmp_path, role, lo
     )
 
 
-def test_the_command_writes_its_figures_and_how_to_get_them_again(tmp_path):
+def test_the_command_writes_its_figures_and_how_to_get_them_again(tmp_path, monkeypatch):
     out = tmp_path / "results" / "step.json"
     sizes = "--groups 1 --group-size 2 --prompt 24 --completion 8 --pixels 96 --dtype float32"
     arguments = f"--shape tiny --device cpu --lora 0 {sizes} --out {out}".split()
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu_step", *arguments], check=True, capture_output=True
-    )
+    monkeypatch.setattr(sys, "argv", ["gpu_step", *arguments])
+    gpu_step.main()
     found = json.loads(out.read_text())
     assert found["command"] == f"python -m benchmarks.gpu_step {' '.join(arguments)}"
     assert found["device"] == "CPU" and set(found["roles"]) == set(ROLES)
