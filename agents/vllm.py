@@ -130,6 +130,34 @@ class VllmPolicy(HttpPolicy):
         """Served adapter name of each role; a role that is absent plays with the base model."""
         return MappingProxyType(dict(self._adapters))
 
+    @property
+    def served(self) -> Mapping[Role, tuple[str, str]]:
+        """Served name and path of each adapter that :meth:`load_adapter` loaded, for others."""
+        return MappingProxyType(
+            {
+                role: (name, self._paths[name])
+                for role, name in self._adapters.items()
+                if name in self._paths
+            }
+        )
+
+    def follow(self, adapters: Mapping[Role, tuple[str, str]]) -> None:
+        """Play roles with adapters that another client of the same servers has loaded.
+
+        Nothing is loaded now and nothing is ever unloaded; a server that has lost an adapter
+        by a restart is given it again.
+
+        Args:
+            adapters: What the other client's :attr:`served` says. A role that is absent goes
+                on as it did.
+
+        Raises:
+            UserError: If a role is unknown.
+        """
+        if adapters:
+            roles_of(tuple(adapters))
+        self._background.submit(self._take_over(dict(adapters))).result()
+
     def connect(self) -> None:
         """Wait until every server answers, and see that each can serve this policy.
 
@@ -298,6 +326,14 @@ class VllmPolicy(HttpPolicy):
         self._adapters.update(dict.fromkeys(roles, name))
         self._retired.update(old & self._paths.keys())
         self._unload_unused()
+
+    async def _take_over(self, adapters: Mapping[Role, tuple[str, str]]) -> None:
+        self._adapters.update({role: name for role, (name, _) in adapters.items()})
+        known = {**self._paths, **dict(adapters.values())}
+        self._paths = {name: known[name] for name in self._adapters.values() if name in known}
+        for server in self._servers:
+            server.adapters.clear()
+            server.adapters.update(self._paths)
 
     def _unload_unused(self) -> None:
         for name in list(self._retired):

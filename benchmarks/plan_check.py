@@ -6,7 +6,7 @@ A real step of training is run on the CPU in float32, through TRL and everything
 rows of one length and on rows of mixed lengths. Parameters, gradients and AdamW's moments are
 the bytes of the tensors that were there. Activations are the storages that torch saved for the
 backward pass; the peak counts every storage that was alive in it. The cache is the one that
-the model filled. On a GPU with real shapes: ``benchmarks/gpu_step.py``, where there is one.
+the model filled. For real shapes on a GPU: ``python -m benchmarks.gpu_step``.
 """
 
 from __future__ import annotations

@@ -13,18 +13,22 @@ from mmzero_env.errors import UserError, unknown
 from mmzero_env.rewards import get_design
 from mmzero_env.rewards.design_files import SUFFIX, read_settings
 from trainers import atomic
+from trainers.monitor_config import MonitorConfig
 from trainers.run_config import FilterConfig, ProbeConfig, RunConfig, ServeConfig
 from trainers.stage_config import StageConfig
 
 PRESETS = Path(__file__).parent / "presets"
 
-_TABLES: Mapping[str, type[StageConfig | FilterConfig | ProbeConfig | ServeConfig]] = {
+_TABLES: Mapping[
+    str, type[StageConfig | FilterConfig | ProbeConfig | ServeConfig | MonitorConfig]
+] = {
     "proposer": StageConfig,
     "coder": StageConfig,
     "solver": StageConfig,
     "filters": FilterConfig,
     "probe": ProbeConfig,
     "serve": ServeConfig,
+    "monitor": MonitorConfig,
 }
 
 

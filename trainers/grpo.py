@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from mmzero_env.errors import UserError
+from trainers import generators
 from trainers.episode_trainer import EpisodeTrainer, Trainable
 from trainers.groups import Group
 from trainers.grpo_settings import GRPOSettings, StepMetrics
@@ -121,7 +122,7 @@ class GroupTrainer:
     def _groups(self, step: int) -> list[Group]:
         if self._loaded is not None and step == self._loaded["steps_done"]:
             # Here and not before: TRL's data loader takes a number when it starts.
-            _set_generators(self._loaded["generators"])
+            generators.go_on_from(self._loaded["generators"])
         return self.source(step)
 
     def _step(self, metrics: StepMetrics) -> None:
@@ -148,7 +149,7 @@ class GroupTrainer:
             "weights": {name: weight.detach() for name, weight in self._trained()},
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "generators": _generators(),
+            "generators": generators.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -217,24 +218,3 @@ def _global_generators_restored() -> Generator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
-
-
-def _generators() -> dict[str, Any]:
-    """Where the global generators stand, in types that ``torch.load`` takes from strangers."""
-    numbers = np.random.get_state(legacy=False)
-    keys = torch.from_numpy(numbers["state"]["key"].astype(np.int64))
-    return {
-        "python": random.getstate(),
-        "numpy": {**numbers, "state": {"key": keys, "pos": numbers["state"]["pos"]}},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
-    }
-
-
-def _set_generators(state: Mapping[str, Any]) -> None:
-    numbers = state["numpy"]
-    keys = numbers["state"]["key"].numpy().astype(np.uint32)
-    random.setstate(state["python"])
-    np.random.set_state({**numbers, "state": {**numbers["state"], "key": keys}})
-    torch.set_rng_state(state["torch"])
-    torch.cuda.set_rng_state_all(state["cuda"])

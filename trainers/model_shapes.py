@@ -18,6 +18,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from agents.adapters import language_layers
+from agents.vision import vision_layers
 from agents.vllm_settings import NANO
 from mmzero_env.errors import UserError
 from trainers.serve import base_of
@@ -218,21 +219,30 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def with_adapter(model: Any, rank: int) -> Any:
+def with_adapter(model: Any, rank: int, *, vision: bool = False) -> Any:
     """A model with one adapter, as :func:`agents.adapters.with_adapters` puts it on."""
-    return get_peft_model(model, LoraConfig(r=rank, target_modules=language_layers(model)))
+    layers = language_layers(model) + (vision_layers(model) if vision else [])
+    return get_peft_model(model, LoraConfig(r=rank, target_modules=layers))
 
 
 @lru_cache
-def adapter_parameters(shape: ModelShape, rank: int) -> int:
-    """Parameters of one role's adapter, exactly."""
-    one, two = (
-        sum(p.numel() for p in _adapted(shape.config, rank, n).parameters() if p.requires_grad)
-        for n in (1, 2)
-    )
+def adapter_parameters(shape: ModelShape, rank: int, vision: bool = False) -> int:
+    """Parameters of one role's adapter, exactly; ``vision`` puts it on the tower, too."""
+    if vision:
+        return _adapted(shape, rank, vision=True)
+    one, two = (_adapted(shape, rank, layers=n, vision_depth=1) for n in (1, 2))
     return one + (shape.layers - 1) * (two - one)
 
 
-def _adapted(config: str, rank: int, layers: int) -> Any:
+def _adapted(
+    shape: ModelShape,
+    rank: int,
+    *,
+    vision: bool = False,
+    layers: int | None = None,
+    vision_depth: int | None = None,
+) -> int:
     with torch.device("meta"):
-        return with_adapter(build(config, layers=layers, vision_depth=1), rank)
+        model = build(shape.config, layers=layers, vision_depth=vision_depth)
+        model = with_adapter(model, rank, vision=vision)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

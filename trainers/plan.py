@@ -177,7 +177,9 @@ def _suggest(
 
 
 def _adapter(config: RunConfig, shape: ModelShape) -> int:
-    return adapter_parameters(shape, config.lora_rank) if config.lora_rank else 0
+    if not config.lora_rank:
+        return 0
+    return adapter_parameters(shape, config.lora_rank, config.vision_trained)
 
 
 def _notes(config: RunConfig, shape: ModelShape, layout: Layout) -> list[str]:

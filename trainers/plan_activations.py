@@ -86,8 +86,9 @@ def decoder_cost(shape: ModelShape, way: Way) -> PassCost:
 
 def tower_cost(shape: ModelShape, way: Way) -> PassCost:
     """The vision tower's, by patch instead of token; a frozen tower keeps nothing."""
-    checkpointing = way.checkpointing and way.vision
-    return _tower(shape, Way(way.dtype, 0, checkpointing, way.vision))
+    if not way.vision:
+        return _tower(shape, Way(way.dtype))
+    return _tower(shape, way)
 
 
 @lru_cache
@@ -119,8 +120,12 @@ def _decoder(shape: ModelShape, way: Way) -> PassCost:
 def _tower(shape: ModelShape, way: Way) -> PassCost:
     def run(blocks: int, patches: int) -> tuple[int, int]:
         with torch.device("meta"):
-            tower = vision_tower(build(shape.config, dtype=way.dtype, vision_depth=blocks))
-        tower.requires_grad_(way.vision)
+            model = build(shape.config, dtype=way.dtype, layers=1, vision_depth=blocks)
+            if way.rank:
+                model = with_adapter(model, way.rank, vision=True)
+        tower = vision_tower(model)
+        if not way.rank:
+            tower.requires_grad_(way.vision)
         _prepare(tower, way)
         pixels = torch.empty(patches, shape.patch_values, device="meta", dtype=way.dtype)
         lengths = torch.tensor([0, patches], dtype=torch.int32)

@@ -86,14 +86,13 @@ class Memory:
 
 def training(config: RunConfig) -> Training:
     """How a run trains on a GPU."""
-    # On a GPU "auto" is the checkpoint's own type, which is bfloat16 for all models here.
-    dtype, tower = getattr(config, "dtype", "auto"), getattr(config, "vision", "auto")
-    weights = torch.float32 if dtype == "float32" else torch.bfloat16
-    autocast = getattr(config, "autocast_bf16", False) and weights == torch.float32
-    vision = tower == "trained" or (tower == "auto" and not config.lora_rank)
+    # On a GPU "auto" is the checkpoint's own type, which is bfloat16 for all models here, and
+    # float32 where all weights are trained.
+    small = config.lora_rank and config.dtype != "float32"
+    weights = torch.bfloat16 if small else torch.float32
+    autocast = config.autocast_bf16 and weights == torch.float32
     compute = torch.bfloat16 if autocast else weights
-    checkpointing = getattr(config, "gradient_checkpointing", False)
-    way = Way(compute, config.lora_rank, checkpointing, vision)
+    way = Way(compute, config.lora_rank, config.gradient_checkpointing, config.vision_trained)
     return Training(weights, autocast, way)
 
 
@@ -148,15 +147,13 @@ def state_bytes(
         pieces: Number of GPUs that they are cut over. Then whole models wait in host memory.
     """
     size = how.weights.itemsize
-    models = 1 if pieces > 1 or getattr(config, "shared_weights", False) else len(ROLES)
+    models = 1 if pieces > 1 or config.shared_weights else len(ROLES)
     if config.lora_rank:
-        adapter = adapter_parameters(shape, config.lora_rank)
+        adapter = adapter_parameters(shape, config.lora_rank, how.way.vision)
         # peft holds adapters in float32 over a bfloat16 base (autocast_adapter_dtype).
         parts = {
             "base weights": shape.parameters * size,
-            "adapters": adapter
-            * 4
-            * (1 if getattr(config, "shared_weights", False) else len(ROLES)),
+            "adapters": adapter * 4 * (1 if config.shared_weights else len(ROLES)),
             "reference": adapter * 4 if _needs_reference(config) else 0,
         }
         trained, size = adapter, 4

@@ -128,7 +128,7 @@ def _micro_batch(config: RunConfig, size: int, cost: float) -> Change:
 
 def _checkpointing(config: RunConfig) -> _Choices:
     """Layers computed again: a third slower training."""
-    if getattr(config, "gradient_checkpointing", True):
+    if config.gradient_checkpointing:
         return [None]
     change = Change(
         {"gradient_checkpointing": "true"},

@@ -87,7 +87,7 @@ def _train(prompts: PromptTokens, role: Role, stage: StageConfig, steps: float) 
         rows=rows,
         row_tokens=rows * (prompts.prompt(role) + prompts.completion(role)),
         row_pictures=rows if role == "solver" else 0,
-        optimizer_steps=steps * stage.updates_per_step * getattr(stage, "num_iterations", 1),
+        optimizer_steps=steps * stage.updates_per_step * stage.num_iterations,
     )
 
 

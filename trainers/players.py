@@ -41,11 +41,14 @@ class Players:
 
     Attributes:
         policies: Who answers the requests of each role.
+        specs: What each of them is made from where something else plays, as for
+            :func:`agents.make`; empty where the weights are in this process.
     """
 
     def __init__(self, learners: Mapping[Role, Learner]) -> None:
         """The trained weights play themselves."""
         self.policies: Mapping[Role, Policy] = learners
+        self.specs: Mapping[Role, str] = {}
 
     def publish(self, role: Role) -> CanaryReading | None:
         """Make the players use a role's newest weights.
@@ -69,6 +72,7 @@ class EnginePlayers(Players):
         bound: Largest drift that the canary allows; None derives it.
         shared: Whether the roles are one adapter; it is then written, loaded and checked
             once for all.
+        spec: What the engine was made from; empty if it is in this process.
     """
 
     def __init__(
@@ -79,9 +83,11 @@ class EnginePlayers(Players):
         *,
         bound: float | None = None,
         shared: bool = False,
+        spec: str = "",
     ) -> None:
         """Serve every role's weights as they are now."""
         self.policies = dict.fromkeys(ROLES, engine)
+        self.specs = dict.fromkeys(ROLES, spec) if spec else {}
         self._learners = learners
         self._engine = engine
         self._folder = folder
@@ -140,7 +146,8 @@ def open_players(
         yield Players(learners)
         return
     with ExitStack() as stack:
-        engine: Any = _engine(config, stack, note)
+        made, spec = _engine(config, stack, note)
+        engine: Any = made
         if not hasattr(engine, "load_adapter"):
             raise UserError(
                 f"policy={config.policy} cannot serve what is trained here: expected local, vllm, "
@@ -149,20 +156,22 @@ def open_players(
         stack.callback(engine.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapters-")))
         bound = config.canary_bound or None
-        yield EnginePlayers(learners, engine, folder, bound=bound, shared=config.shared_weights)
+        shared = config.shared_weights
+        yield EnginePlayers(learners, engine, folder, bound=bound, shared=shared, spec=spec)
 
 
-def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> Policy:
-    """The engine that ``policy`` names; servers that the run needs are started."""
+def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> tuple[Policy, str]:
+    """The engine that ``policy`` names, and its spec; servers that the run needs are started."""
     if config.policy == "vllm":
         from agents.vllm_process import agent_of
 
         servers = make_servers(config, SERVE_LOGS, note)
         stack.enter_context(kept_alive(servers, note))
-        return agents.make(agent_of(servers))
+        spec = agent_of(servers)
+        return agents.make(spec), spec
     if config.policy == "vllm-engine":
         base = config.serve.model or base_of(config.model)
         names = ("max_model_len", "max_loras", "max_lora_rank", "kv_cache_gb", "dtype", "device")
         options = {name: getattr(config.serve, name) for name in names}
-        return agents.make(f"vllm-engine:{base}", **options)
-    return agents.make(config.policy)
+        return agents.make(f"vllm-engine:{base}", **options), ""
+    return agents.make(config.policy), config.policy

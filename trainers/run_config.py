@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from agents.vllm_settings import VllmSettings
@@ -14,11 +14,33 @@ from mmzero_env.protocol import ROLES, CodeForm, Role, Sampling
 from mmzero_env.rendering.backends import backend_target
 from mmzero_env.rewards import RewardDesign, get_design
 from trainers.grpo_settings import GRPOSettings, of_stage
+from trainers.monitor_config import MonitorConfig
 from trainers.stage_config import StageConfig
 from trainers.trackers import check_trackers
 
 VISION = ("auto", "trained", "frozen")
 DTYPES = ("auto", "float32", "bfloat16")
+
+PHASED, SIMULTANEOUS = MODES = ("phased", "simultaneous")
+"""How an iteration trains the roles: one after the other, or all on the same episodes."""
+
+AUTO = "auto"
+FIXED, ONLINE = LABELS = ("fixed", "online")
+"""When the Solver's silver labels are voted: at the start of its stage, or at every step."""
+
+
+OWN_SETTINGS = (
+    "steps",
+    "prompts_per_step",
+    "group_size",
+    "codes",
+    "answers",
+    "pool",
+    "max_epochs",
+    "max_tokens",
+)
+"""Settings of a stage that roles with one set of weights need not share: they say what is
+collected, not how it is learned from."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +111,13 @@ class RunConfig:
         out: Run directory.
         seed: Seeds everything random.
         iterations: Times the three stages are run.
+        mode: ``"phased"``: every iteration trains one role after the other, the other two
+            frozen, as in the paper. ``"simultaneous"``: all three learn from the same episodes,
+            see :mod:`trainers.joint_stage`.
+        labels: When the silver labels that the Solver learns from are voted. ``"fixed"``: once,
+            at the start of its stage, as in the published code. ``"online"``: at every step
+            anew, by the current Solver (TTRL, arXiv 2504.16084). ``"auto"`` is the first for
+            phased runs and the second, the only one there is, for simultaneous ones.
         model: Agent that all three roles start from, see :func:`agents.make`.
         prompts: Prompt set.
         reward_design: Reward design, by name. Where a run is made it may be a TOML file,
@@ -119,7 +148,11 @@ class RunConfig:
             it, see :mod:`trainers.canary`.
         save_every: Steps between two states that a killed run can go on from. The steps after
             the last one are done again and, with ``policy="local"``, come out the same.
-        render_workers: Processes that render.
+        executor: Where episodes are played and codes drawn: ``"local"``, this machine, or
+            ``"ray"``, the machines of a Ray cluster, which needs a served ``policy``.
+        ray_address: The cluster: empty starts one on this machine, ``"auto"`` or
+            ``"HOST:PORT"`` joins one.
+        render_workers: Processes that render; with Ray, of each of its workers.
         render_backend: What draws SVG, see :data:`mmzero_env.rendering.BACKENDS`.
         code_forms: What the Coder may write: ``"svg"``, ``"python"`` or both. As text with
             commas between.
@@ -128,6 +161,7 @@ class RunConfig:
         solver: Stage of the Solver.
         filters: Which prompts the stages learn from.
         probe: How the truth is measured.
+        monitor: What is watched, see :mod:`trainers.monitors`.
         serve: The vLLM servers of ``mmzero serve``.
         trackers: Where metrics are shown beside TensorBoard, which is always written:
             ``"trackio"``, ``"wandb"``. As text with commas between.
@@ -138,6 +172,8 @@ class RunConfig:
     out: str
     seed: int = 0
     iterations: int = 3
+    mode: str = PHASED
+    labels: str = AUTO
     model: str = "nano"
     prompts: str = "mm_zero"
     reward_design: str = "mm_zero"
@@ -155,6 +191,8 @@ class RunConfig:
     policy: str = "local"
     canary_bound: float = 0.0
     save_every: int = 1
+    executor: str = "local"
+    ray_address: str = ""
     render_workers: int = 1
     render_backend: str = "cairosvg"
     code_forms: tuple[CodeForm, ...] = ("svg",)
@@ -163,6 +201,7 @@ class RunConfig:
     solver: StageConfig = field(default_factory=StageConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     trackers: tuple[str, ...] = ()
     project: str = "mm-zero"
@@ -171,6 +210,7 @@ class RunConfig:
         """Refuse names and values that cannot be, before anything is loaded."""
         get_prompts(self.prompts)
         self.design()
+        self._check_mode()
         backend_target(self.render_backend)
         self.episode(codes=1, answers=1)
         check_trackers(self.trackers)
@@ -189,7 +229,7 @@ class RunConfig:
         for role in ROLES:
             if self.stage(role).steps:
                 try:
-                    self.grpo(role)
+                    self.grpo(self.stage(role))
                 except UserError as error:
                     raise UserError(f"{role}: {error}") from error
 
@@ -214,6 +254,55 @@ class RunConfig:
                 "vision=frozen (or auto), or sample with policy=local"
             )
 
+    def _check_mode(self) -> None:
+        for kind, value, valid in (
+            ("mode", self.mode, MODES),
+            ("labels", self.labels, (AUTO, *LABELS)),
+        ):
+            if value not in valid:
+                raise unknown(kind, value, valid)
+        if self.mode == SIMULTANEOUS and self.labels == FIXED:
+            raise UserError(
+                "labels=fixed are voted before the Solver's stage, and mode=simultaneous has no "
+                "such stage: there the answers of every step vote. Leave labels out, or set "
+                "mode=phased"
+            )
+        if self.mode == SIMULTANEOUS and self.shared_weights:
+            self.joint([role for role in ROLES if self.stage(role).steps])
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages of an iteration, in their order."""
+        return (SIMULTANEOUS,) if self.mode == SIMULTANEOUS else ROLES
+
+    def steps(self, stage: str) -> int:
+        """Most steps of a stage.
+
+        The episodes of a simultaneous stage are the Proposer's, and so is their number; where
+        the Proposer stays untrained, the larger number of the other two.
+        """
+        tables = {role: self.stage(role).steps for role in ROLES}
+        if stage in ROLES:
+            return tables[stage]
+        return tables["proposer"] or max(tables.values())
+
+    @property
+    def online_labels(self) -> bool:
+        """Whether silver labels are voted at every step."""
+        return self.labels == ONLINE or self.mode == SIMULTANEOUS
+
+    def _check_executor(self) -> None:
+        if self.executor not in ("local", "ray"):
+            raise unknown("executor", self.executor, ("local", "ray"))
+        if self.executor == "ray" and self.policy in ("local", "vllm-engine"):
+            raise UserError(
+                f"executor=ray plays on many machines, but policy={self.policy} samples in this "
+                "process: serve the model (--set policy=vllm --set lora_rank=16, or "
+                "policy=vllm:BASE@URL), or play here with executor=local"
+            )
+        if self.ray_address and self.executor != "ray":
+            raise UserError(f"ray_address={self.ray_address} is for executor=ray only")
+
     def design(self) -> RewardDesign:
         """The reward design, resolved."""
         return get_design(self.reward_design, **self.reward)
@@ -227,14 +316,41 @@ class RunConfig:
         """Whether the vision tower is trained, ``"auto"`` resolved."""
         return self.vision == "trained" or (self.vision == "auto" and not self.lora_rank)
 
-    def grpo(self, role: Role) -> GRPOSettings:
-        """A role's stage as the trainer takes it.
+    def joint(self, roles: Sequence[Role]) -> StageConfig:
+        """The settings by which roles with one set of weights are trained together.
+
+        A step takes as many groups and completions as the roles have together; the longest
+        completion is that of the role with the longest ones.
+
+        Raises:
+            UserError: If the roles differ in how they learn.
+        """
+        tables = [self.stage(role) for role in roles]
+        for item in fields(StageConfig):
+            values = {role: getattr(t, item.name) for role, t in zip(roles, tables, strict=True)}
+            if item.name not in OWN_SETTINGS and len(set(values.values())) > 1:
+                found = ", ".join(f"{role}.{item.name}={value}" for role, value in values.items())
+                raise UserError(
+                    f"roles that share their weights are updated at once and need one {item.name}, "
+                    f"got {found}. Set them equal, or set shared_weights=false"
+                )
+        groups = sum(table.prompts_per_step for table in tables)
+        rows = sum(table.prompts_per_step * table.group_size for table in tables)
+        return replace(
+            tables[0],
+            prompts_per_step=groups,
+            group_size=-(-rows // groups),
+            max_tokens=max(table.max_tokens for table in tables),
+        )
+
+    def grpo(self, stage: StageConfig) -> GRPOSettings:
+        """A stage as the trainer takes it.
 
         Raises:
             UserError: If a value cannot be.
         """
         return of_stage(
-            self.stage(role),
+            stage,
             engine=self.policy != "local",
             gradient_checkpointing=self.gradient_checkpointing,
             autocast_bf16=self.autocast_bf16,

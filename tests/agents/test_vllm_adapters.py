@@ -74,6 +74,23 @@ def test_adapters_that_a_restart_has_lost_are_loaded_again(make_vllm, vllm_serve
     assert set(vllm_server.adapters) == {"coder-1", "solver-1"}
 
 
+def test_a_client_follows_another_one_and_gives_a_server_back_what_it_lost(
+    make_vllm, vllm_server, tmp_path
+):
+    leader, follower = make_vllm(), make_vllm()
+    for version in ("s-1", "s-2"):
+        leader.load_adapter("solver", version, str(tmp_path / version))
+        follower.follow(leader.served)
+        assert dict(follower.adapters) == {"solver": version}
+        vllm_server.adapters.clear()
+        assert len(follower.generate([ask(f"{version}/{i}") for i in range(4)])) == 4
+        assert vllm_server.adapters == {version: str(tmp_path / version)}
+    used = {body["request_id"]: body["model"] for body in sampled(vllm_server)}
+    assert used == {f"{version}/{i}": version for version in ("s-1", "s-2") for i in range(4)}
+    with pytest.raises(UserError, match="role"):
+        follower.follow({"critic": ("s-2", "x")})
+
+
 def test_adapters_that_vanish_without_a_restart_are_loaded_again(make_vllm, vllm_server, tmp_path):
     policy = make_vllm()
     policy.load_adapter("solver", "s-1", str(tmp_path / "1"))

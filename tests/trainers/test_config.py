@@ -92,7 +92,8 @@ def test_mistakes_name_the_mend(preset, overrides, message):
 
 
 def test_a_stage_becomes_the_settings_of_the_trainer(tmp_path):
-    plain = config.load("nano-cpu", {"out": str(tmp_path)}).grpo("coder")
+    made = config.load("nano-cpu", {"out": str(tmp_path)})
+    plain = made.grpo(made.coder)
     defaults = GRPOSettings()
     own = {"steps", "prompts_per_step", "group_size", "learning_rate", "warmup_updates", "beta"}
     for field in fields(GRPOSettings):
@@ -113,7 +114,7 @@ def test_a_stage_becomes_the_settings_of_the_trainer(tmp_path):
             **{f"coder.{name}": value for name, value in changes.items()},
         },
     )
-    assert loaded.grpo("coder") == replace(
+    assert loaded.grpo(loaded.coder) == replace(
         plain, loss_type="dr_grpo", scale="none", epsilon=0.1, epsilon_high=0.4, delta=None,
         max_grad_norm=0.5, num_iterations=2, schedule="cosine", keep_zero_variance=True,
         betas=(0.8, 0.95), importance_cap=3.0, old_logprobs="recompute",
@@ -126,7 +127,8 @@ def test_a_stage_becomes_the_settings_of_the_trainer(tmp_path):
 
 def test_ratios_are_to_whoever_computes_as_the_trainer_does(tmp_path):
     def source(**overrides):
-        made = config.load("nano-cpu", {"out": str(tmp_path), **overrides}).grpo("solver")
+        loaded = config.load("nano-cpu", {"out": str(tmp_path), **overrides})
+        made = loaded.grpo(loaded.solver)
         return made.old_logprobs, made.importance_cap
 
     assert source() == ("sampler", None)
@@ -190,3 +192,12 @@ def test_a_damaged_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json"):
         config.read(tmp_path)
+
+
+def test_the_monitors_are_set_like_everything_else():
+    made = config.load("nano-cpu", {"monitor.warn": "false", "monitor.rollback": "retry"})
+    assert made.monitor.warn is False and made.monitor.rollback == "retry"
+    with pytest.raises(UserError, match="monitor.warn expects true or false, got 'no'"):
+        config.load("nano-cpu", {"monitor.warn": "no"})
+    with pytest.raises(UserError, match="monitor.*unknown rollback"):
+        config.load("nano-cpu", {"monitor.rollback": "back"})

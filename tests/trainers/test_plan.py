@@ -11,7 +11,7 @@ import torch
 from mmzero_env.errors import UserError
 from trainers import cli, config, plan
 from trainers.model_shapes import adapter_parameters, build, known, shape_of, with_adapter
-from trainers.plan_activations import Way, decoder_cost
+from trainers.plan_activations import Way, decoder_cost, tower_cost
 from trainers.plan_layout import GB, Hardware, Layout
 from trainers.plan_memory import engine_memory, state_bytes, training
 from trainers.plan_prompts import Guesses, PromptTokens
@@ -19,10 +19,6 @@ from trainers.plan_work import stages
 
 ONE_GPU = [name for name in config.presets() if name.endswith("-1x80gb")]
 PLAIN = plan.Assumptions()
-CHECKPOINTING = pytest.mark.skipif(
-    "gradient_checkpointing" not in config.key_types(),
-    reason="the presets of one GPU need gradient_checkpointing, which is no setting yet",
-)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
@@ -30,7 +26,6 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
     return code, json.loads(capsys.readouterr().out)
 
 
-@CHECKPOINTING
 @pytest.mark.parametrize("preset", config.presets())
 def test_every_preset_fits_the_machine_of_its_name(preset, capsys):
     code, made = run(capsys, "--preset", preset)
@@ -41,7 +36,6 @@ def test_every_preset_fits_the_machine_of_its_name(preset, capsys):
     assert made["seconds"]["solver"]["training"] > 0
 
 
-@CHECKPOINTING
 @pytest.mark.parametrize("preset", ONE_GPU)
 def test_what_is_suggested_for_a_smaller_gpu_passes(preset, capsys):
     small = ("--preset", preset, "--gpu-memory", "70")
@@ -53,7 +47,6 @@ def test_what_is_suggested_for_a_smaller_gpu_passes(preset, capsys):
     assert code == 0 and made["fits"]
 
 
-@CHECKPOINTING
 def test_too_small_for_the_weights_needs_more_gpus_or_nothing_helps(capsys):
     code, made = run(capsys, "--preset", "qwen3vl-8b-1x80gb", "--gpu-memory", "32")
     assert code == 1 and made["suggestion"]["gpus"] > 1
@@ -61,7 +54,6 @@ def test_too_small_for_the_weights_needs_more_gpus_or_nothing_helps(capsys):
     assert code == 1 and made["suggestion"] is None
 
 
-@CHECKPOINTING
 def test_the_answer_for_people_names_parts_assumptions_and_the_mend(capsys):
     assert cli.main(["plan", "--preset", "qwen3vl-4b-1x80gb", "--gpu-memory", "34"]) == 1
     shown = capsys.readouterr().out
@@ -109,12 +101,20 @@ def test_the_shipped_shapes_have_the_parameters_of_the_releases():
     assert models == {f"transformers:{name}" for name in known()}
 
 
-def test_adapter_parameters_are_those_of_all_layers():
+@pytest.mark.parametrize("vision", [False, True])
+def test_adapter_parameters_are_those_of_all_layers(vision):
     shape = shape_of("nano")
     with torch.device("meta"):
-        whole = with_adapter(build(shape.config), 8)
+        whole = with_adapter(build(shape.config), 8, vision=vision)
     trained = sum(p.numel() for p in whole.parameters() if p.requires_grad)
-    assert adapter_parameters(shape, 8) == trained
+    assert adapter_parameters(shape, 8, vision) == trained
+
+
+def test_adapters_on_the_vision_tower_keep_its_activations():
+    shape = shape_of("nano")
+    frozen, adapted = (tower_cost(shape, Way(rank=8, vision=vision)) for vision in (False, True))
+    assert frozen.kept.of(4096, shape.vision_depth) == 0
+    assert adapted.kept.of(4096, shape.vision_depth) > 4096 * shape.patch_values
 
 
 def test_activations_grow_with_tokens_and_shrink_with_checkpointing():
@@ -128,7 +128,6 @@ def test_activations_grow_with_tokens_and_shrink_with_checkpointing():
     assert again.peak.of(8192, shape.layers) < 0.1 * two
 
 
-@CHECKPOINTING
 def test_full_fine_tuning_takes_sixteen_bytes_a_parameter_in_pieces():
     loaded = config.load("qwen3vl-8b-8x80gb-full", {})
     shape, how = shape_of(loaded.model), training(loaded)
