@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_step --shape 4b --lora 16
     python -m benchmarks.gpu_step --shape 8b --lora 16 --out benchmarks/results/gpu-step-8b.json
-    python -m benchmarks.gpu_step --shape 4b --lora 0 --dtype float32 --autocast
+    python -m benchmarks.gpu_step --shape 4b --lora 0 --dtype float32 --autocast   # 102 GB
 
 The model has the shape of Qwen3-VL-4B or -8B, from the configurations that ship with
 ``mmzero plan``; nothing is loaded from a hub. The groups are random token ids of the lengths
@@ -55,7 +55,11 @@ from trainers.model_shapes import ModelShape, adapter_parameters, shape_of
 from trainers.plan_memory import state_bytes, step_bytes, training
 from trainers.run_config import RunConfig
 
-SHAPES = {"4b": "Qwen/Qwen3-VL-4B-Instruct", "8b": "Qwen/Qwen3-VL-8B-Instruct", "tiny": "nano"}
+SHAPES = {
+    "4b": "transformers:Qwen/Qwen3-VL-4B-Instruct",
+    "8b": "transformers:Qwen/Qwen3-VL-8B-Instruct",
+    "tiny": "nano",
+}
 
 PEAKS = {"H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0, "B200": 2250.0, "A100": 312.0}
 """Dense bfloat16 TFLOP/s by a part of the card's name, from NVIDIA's data sheets; the first that
