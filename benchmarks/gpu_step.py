@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu_step --shape 4b --lora 16
     python -m benchmarks.gpu_step --shape 8b --lora 16 --out benchmarks/results/gpu-step-8b.json
+    python -m benchmarks.gpu_step --shape 4b --lora 0 --dtype float32 --autocast   # 102 GB
 
 The model has the shape of Qwen3-VL-4B or -8B, from the configurations that ship with
 ``mmzero plan``; nothing is loaded from a hub. The groups are random token ids of the lengths
@@ -51,10 +52,14 @@ from trainers.evolve import quiet_transformers
 from trainers.grpo import GroupTrainer
 from trainers.grpo_settings import GRPOSettings
 from trainers.model_shapes import ModelShape, adapter_parameters, shape_of
-from trainers.plan_activations import Way
-from trainers.plan_memory import Training, state_bytes, step_bytes
+from trainers.plan_memory import state_bytes, step_bytes, training
+from trainers.run_config import RunConfig
 
-SHAPES = {"4b": "Qwen/Qwen3-VL-4B-Instruct", "8b": "Qwen/Qwen3-VL-8B-Instruct", "tiny": "nano"}
+SHAPES = {
+    "4b": "transformers:Qwen/Qwen3-VL-4B-Instruct",
+    "8b": "transformers:Qwen/Qwen3-VL-8B-Instruct",
+    "tiny": "nano",
+}
 
 PEAKS = {"H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0, "B200": 2250.0, "A100": 312.0}
 """Dense bfloat16 TFLOP/s by a part of the card's name, from NVIDIA's data sheets; the first that
@@ -254,17 +259,28 @@ def _watched(policy: RandomPolicy, phases: Phases) -> Generator[None]:
             handle.remove()
 
 
+def run_config(work: Work) -> RunConfig:
+    """The settings of a run that trains like this.
+
+    Raises:
+        UserError: If a run would refuse them.
+    """
+    return replace(
+        configs.load("nano-cpu", {}),
+        lora_rank=work.lora,
+        dtype=work.dtype,
+        gradient_checkpointing=work.checkpointing,
+        autocast_bf16=work.autocast,
+        # A run holds a model a role, this step the one that is trained.
+        shared_weights=not work.lora,
+    )
+
+
 def predicted(shape: ModelShape, work: Work, role: Role, *, triton: bool) -> dict[str, int]:
     """Peak bytes by part as ``mmzero plan`` counts them, without its reserves."""
-    config = replace(configs.load("nano-cpu", {}), lora_rank=work.lora)
-    dtype = getattr(torch, work.dtype)
-    compute = torch.bfloat16 if work.autocast else dtype
-    way = Way(compute, work.lora, work.checkpointing, vision=not work.lora)
-    how = Training(dtype, work.autocast, way)
+    config = run_config(work)
+    how = training(config)
     parts = state_bytes(config, shape, how)
-    if "weights" in parts:
-        # A run holds a model a role, this step the one that is trained.
-        parts["weights"] //= len(ROLES)
     rows = work.micro_batch
     step = step_bytes(
         shape,
@@ -286,7 +302,11 @@ def run(shape: ModelShape, work: Work, device: torch.device, peak: float | None)
         work: Of a step.
         device: Where it runs.
         peak: TFLOP/s of the device, or None if it is not known.
+
+    Raises:
+        UserError: If a run would refuse such settings, or a picture does not fit its prompt.
     """
+    run_config(work)
     policy = RandomPolicy(
         shape,
         dtype=getattr(torch, work.dtype),

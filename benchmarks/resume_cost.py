@@ -82,7 +82,7 @@ class Stopwatch(SilentProgress):
         self.spent[self._name][part] = (before[0] + wall, before[1] + cpu)
 
 
-def writing(folder: Path, steps: int | None) -> dict[str, dict[str, Clocks]]:
+def writing(folder: Path, steps: int | None) -> dict[Role, dict[str, Clocks]]:
     """Wall and CPU seconds of each stage: ``stage``, ``states``, ``checkpoint``."""
     limit = {} if steps is None else {f"{role}.steps": str(steps) for role in ROLES}
     settings = {"out": str(folder), "iterations": "1", "probe.items": "10", **limit}
@@ -145,7 +145,7 @@ def main() -> None:
         args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def _writing_table(spent: Mapping[str, Mapping[str, Clocks]]) -> Table:
+def _writing_table(spent: Mapping[Role, Mapping[str, Clocks]]) -> Table:
     table = Table(title=f"writing in a stage, wall (CPU) seconds; bar {WRITING_BAR:.0%} of it")
     for name in ("stage", "in all", "states", "checkpoint", "share of wall", "share of CPU"):
         table.add_column(name, justify="left" if name == "stage" else "right")

@@ -175,7 +175,7 @@ def ours(asked: Sequence[Asked], steps: int, folder: Path) -> Timed:
         return groups
 
     log = RunLog(folder, SilentProgress())
-    with open_trackers(config, print) as log.trackers:
+    with open_trackers(config, [], print) as log.trackers:
 
         def on_step(metrics: StepMetrics) -> None:
             log.step(1, "solver", metrics, {})

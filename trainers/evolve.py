@@ -83,7 +83,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             log = RunLog(folder, progress, Watch(config.monitor))
         if not log.done:
             standing.keep_base(config, learners, folder)
-        log.trackers = stack.enter_context(open_trackers(config, progress.note))
+        log.trackers = stack.enter_context(open_trackers(config, log.rows(), progress.note))
         probe = Probe(
             probe_items(config.probe.items, config.probe.seed),
             get_prompts(config.prompts),

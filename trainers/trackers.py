@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from agents.registry import missing_extra
 from mmzero_env.episode import Episode
 from mmzero_env.errors import UserError, unknown
-from mmzero_env.protocol import Image, Proposal
+from mmzero_env.protocol import ROLES, Proposal
 from trainers import atomic
+from trainers.tracker import Entry, Sample, TensorBoard, Tracker, Trackio, WandB
 
 if TYPE_CHECKING:
     from trainers.run_config import RunConfig
@@ -39,54 +38,6 @@ PICTURES = 4
 """Pictures that are shown of a stage."""
 
 _MODULES = {"tensorboard": "torch.utils.tensorboard"}
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A picture of a stage.
-
-    Attributes:
-        image: (H, W, 3) uint8.
-        caption: What it should show, by its proposal.
-    """
-
-    image: Image
-    caption: str
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """What a tracker is given at once: one row, whole.
-
-    Attributes:
-        step: Number of the row in ``metrics.jsonl``, from 0.
-        stage: The role that is trained.
-        values: Numbers of the row, under ``STAGE/NAME``.
-        samples: Pictures of the stage, with its first row.
-    """
-
-    step: int
-    stage: str
-    values: Mapping[str, float]
-    samples: Sequence[Sample] = ()
-
-
-class Tracker(Protocol):
-    """One place that shows the numbers of a run.
-
-    Attributes:
-        next_step: The first step that it does not hold yet.
-    """
-
-    next_step: int
-
-    def log(self, entry: Entry) -> None:
-        """Take a row. An entry is taken whole or not at all."""
-        ...
-
-    def close(self) -> None:
-        """Write what is left."""
-        ...
 
 
 class RunTrackers:
@@ -111,6 +62,7 @@ class RunTrackers:
         self._live: dict[str, Tracker] = {}
         self._samples: list[Sample] = []
         self._shown = {(row["iteration"], row["stage"]) for row in rows}
+        self._begun = {row["iteration"] for row in rows}
         for name, start in (trackers or {}).items():
             tracker = self._guarded(name, start)
             if tracker is not None:
@@ -143,7 +95,9 @@ class RunTrackers:
 
     def episodes(self, iteration: int, stage: str, episodes: Iterable[Episode]) -> None:
         """Keep some pictures of a stage's first episodes, to be shown with its next row."""
-        if not self._live or (iteration, stage) in self._shown:
+        # A stage of all roles at once has rows under the names of its roles.
+        again = stage not in ROLES and iteration in self._begun
+        if not self._live or again or (iteration, stage) in self._shown:
             return
         self._samples = _samples(episodes)
         if self._samples:
@@ -192,21 +146,20 @@ def require_trackers(names: Iterable[str]) -> None:
             raise missing_extra(error, EXTRAS[name]) from error
 
 
-def open_trackers(config: RunConfig, note: Callable[[str], None]) -> RunTrackers:
+def open_trackers(
+    config: RunConfig, rows: Sequence[Mapping[str, Any]], note: Callable[[str], None]
+) -> RunTrackers:
     """Start the trackers of a run.
 
     Args:
-        config: The run. Its directory exists; what ``metrics.jsonl`` holds is what it goes
-            on from.
+        config: The run, whose directory exists.
+        rows: What ``metrics.jsonl`` holds: what a resumed run goes on from.
         note: Takes the sentence about a tracker that failed.
 
     Raises:
         UserError: If ``state/trackers.json`` is damaged.
     """
     folder = Path(config.out)
-    metrics = folder / "metrics.jsonl"
-    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-    rows = [json.loads(line) for line in lines]
     name = _run_id(folder)
     starts: dict[str, Callable[[], Tracker]] = {
         "tensorboard": lambda: TensorBoard(folder / "tensorboard", len(rows)),
@@ -243,124 +196,3 @@ def _samples(episodes: Iterable[Episode]) -> list[Sample]:
         if len(found) == PICTURES:
             break
     return found
-
-
-class TensorBoard:
-    """Event files; what a killed run wrote from ``first_step`` on is hidden.
-
-    Args:
-        folder: Holds the event files.
-        first_step: Where the run goes on.
-    """
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        """See the class."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.next_step = first_step
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
-
-    def log(self, entry: Entry) -> None:
-        """See :class:`Tracker`."""
-        for tag, value in entry.values.items():
-            self._writer.add_scalar(tag, value, entry.step)
-        for place, sample in enumerate(entry.samples):
-            tag = f"{entry.stage}/picture-{place}"
-            self._writer.add_image(tag, sample.image, entry.step, dataformats="HWC")
-            # Indented: TensorBoard reads text as Markdown, and a caption is a model's words.
-            caption = "\n".join(f"    {line}" for line in sample.caption.splitlines())
-            self._writer.add_text(f"{tag}/caption", caption, entry.step)
-        # A row that is on disk here before the run's state is saved cannot be lost by a kill.
-        self._writer.flush()
-
-    def close(self) -> None:
-        """See :class:`Tracker`."""
-        self._writer.close()
-
-
-class Trackio:
-    """A local Trackio project, or the Space or server that Trackio itself is told to use.
-
-    Args:
-        project: Name of the project.
-        run: Name of the run, unique in the project.
-        config: Settings of the run.
-    """
-
-    def __init__(self, project: str, run: str, config: Mapping[str, Any]) -> None:
-        """See the class."""
-        import trackio  # ty: ignore[import-not-found]  # an extra of its own
-
-        self._image = trackio.Image
-        with redirect_stdout(sys.stderr):
-            self._run = trackio.init(
-                project=project, name=run, config=dict(config), resume="allow", embed=False
-            )
-        self.next_step = self._run._next_step
-
-    def log(self, entry: Entry) -> None:
-        """See :class:`Tracker`."""
-        pictures = {
-            f"{entry.stage}/picture-{place}": self._image(sample.image, caption=sample.caption)
-            for place, sample in enumerate(entry.samples)
-        }
-        self._run.log({**entry.values, **pictures}, step=entry.step)
-
-    def close(self) -> None:
-        """See :class:`Tracker`."""
-        with redirect_stdout(sys.stderr):
-            self._run.finish()
-
-
-class WandB:
-    """A run of Weights & Biases, online or, by its own ``WANDB_MODE``, offline.
-
-    Args:
-        project: Name of the project.
-        run: Id of the run, by which it is resumed.
-        folder: The run directory.
-        config: Settings of the run.
-    """
-
-    START_SECONDS = 30.0
-    """Longest wait for the server when a run starts, and for a login."""
-    END_SECONDS = 120.0
-    """Longest wait for the last uploads; files that are left can be sent by ``wandb sync``."""
-
-    def __init__(self, project: str, run: str, folder: Path, config: Mapping[str, Any]) -> None:
-        """See the class."""
-        import wandb
-
-        self._image = wandb.Image
-        # For the whole process: its hints (about the folder called agents, among others) would
-        # be written into the progress bars.
-        wandb.setup(wandb.Settings(silent=True))
-        self._run = wandb.init(
-            project=project,
-            id=run,
-            name=run,
-            dir=str(folder),
-            config=dict(config),
-            resume="allow",
-            settings=wandb.Settings(
-                console="off",
-                disable_code=True,
-                disable_git=True,
-                init_timeout=self.START_SECONDS,
-                login_timeout=self.START_SECONDS,
-                finish_timeout=self.END_SECONDS,
-            ),
-        )
-        self.next_step = self._run.step
-
-    def log(self, entry: Entry) -> None:
-        """See :class:`Tracker`."""
-        pictures = {
-            f"{entry.stage}/picture-{place}": self._image(sample.image, caption=sample.caption)
-            for place, sample in enumerate(entry.samples)
-        }
-        self._run.log({**entry.values, **pictures}, step=entry.step, commit=True)
-
-    def close(self) -> None:
-        """See :class:`Tracker`."""
-        self._run.finish()

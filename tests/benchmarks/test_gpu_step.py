@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -70,13 +69,25 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(tmp_path, role, lo
     )
 
 
-def test_the_command_writes_its_figures_and_how_to_get_them_again(tmp_path):
+@pytest.mark.parametrize(("name", "weights", "peak"), [("4b", 4.02e9, 17e9), ("8b", 8.2e9, 29e9)])
+def test_real_shapes_are_known_without_a_gpu_or_a_hub(name, weights, peak):
+    shape, work = shape_of(gpu_step.SHAPES[name]), gpu_step.Work()
+    plan = gpu_step.predicted(shape, work, "solver", triton=True)
+    assert sum(plan.values()) == pytest.approx(peak, rel=0.1)
+    # Three passes forward and one backward to inputs alone: 8 operations a weight and token, less
+    # the head at prompts, and attention on top.
+    parameters = shape.parameters - shape.vision_parameters
+    assert parameters == pytest.approx(weights, rel=0.01)
+    model = gpu_step.operations(shape, work, "solver").model
+    assert 0.8 < model / (8 * weights * work.tokens) < 1.4
+
+
+def test_the_command_writes_its_figures_and_how_to_get_them_again(tmp_path, monkeypatch):
     out = tmp_path / "results" / "step.json"
     sizes = "--groups 1 --group-size 2 --prompt 24 --completion 8 --pixels 96 --dtype float32"
     arguments = f"--shape tiny --device cpu --lora 0 {sizes} --out {out}".split()
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu_step", *arguments], check=True, capture_output=True
-    )
+    monkeypatch.setattr(sys, "argv", ["gpu_step", *arguments])
+    gpu_step.main()
     found = json.loads(out.read_text())
     assert found["command"] == f"python -m benchmarks.gpu_step {' '.join(arguments)}"
     assert found["device"] == "CPU" and set(found["roles"]) == set(ROLES)

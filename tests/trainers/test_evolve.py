@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.errors import EngineError, UserError
@@ -87,6 +88,15 @@ def test_an_iteration_leaves_a_complete_run_directory(finished):
     for role in ROLES:
         records = list(read_records(finished / "episodes" / f"iter-1-{role}.jsonl"))
         assert records and all(r["id"].startswith(f"i1/{role}/") for r in records)
+
+
+def test_tensorboard_shows_every_row_and_pictures_of_every_stage(finished):
+    shown = EventAccumulator(str(finished / "tensorboard"))
+    shown.Reload()
+    for step, row in enumerate(rows(finished)):
+        found = {event.step: event.value for event in shown.Scalars(f"{row['stage']}/reward")}
+        assert found[step] == pytest.approx(row["reward"])
+    assert {tag.split("/")[0] for tag in shown.Tags()["images"]} == set(ROLES)
 
 
 def test_only_the_trained_role_of_a_stage_changes(finished):

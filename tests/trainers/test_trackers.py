@@ -18,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mmzero_env.errors import UserError
 from trainers import config as configs
 from trainers import trackers
-from trainers.trackers import Entry, RunTrackers, TensorBoard, open_trackers
+from trainers.tracker import Entry, TensorBoard
+from trainers.trackers import RunTrackers, open_trackers
 
 
 def row(step, stage="solver", iteration=1, **values):
@@ -28,10 +29,6 @@ def row(step, stage="solver", iteration=1, **values):
 def run_config(folder, names="tensorboard"):
     (folder / "state").mkdir(parents=True, exist_ok=True)
     return configs.load("nano-cpu", {"out": str(folder), "trackers": names})
-
-
-def write_rows(folder, rows):
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
 
 
 class Picture:
@@ -72,7 +69,7 @@ def events(folder):
 
 
 def test_tensorboard_holds_the_numbers_of_metrics_jsonl_and_a_few_pictures(tmp_path):
-    with open_trackers(run_config(tmp_path), pytest.fail) as shown:
+    with open_trackers(run_config(tmp_path), [], pytest.fail) as shown:
         shown.log(row(0, "coder", kl=None, render_rate=0.5))
         shown.episodes(1, "solver", [Picture(shade) for shade in range(10)])
         shown.episodes(1, "solver", [Picture(99)])
@@ -96,7 +93,7 @@ def test_tensorboard_holds_the_numbers_of_metrics_jsonl_and_a_few_pictures(tmp_p
 
 def test_a_resumed_run_leaves_no_step_twice_and_no_torn_step_in_tensorboard(tmp_path):
     config = run_config(tmp_path)
-    killed = open_trackers(config, pytest.fail)
+    killed = open_trackers(config, [], pytest.fail)
     for step in range(5):
         killed.log(row(step, loss=float(step)))
     # Killed while it wrote row 5: the file ends in the middle of an event.
@@ -105,8 +102,8 @@ def test_a_resumed_run_leaves_no_step_twice_and_no_torn_step_in_tensorboard(tmp_
     (newest,) = [f for f in (tmp_path / "tensorboard").iterdir() if f.stat().st_size < 400]
     newest.write_bytes(newest.read_bytes()[:-7])
     # The state that the run goes on from knows three rows.
-    write_rows(tmp_path, [row(step) for step in range(3)])
-    with open_trackers(config, pytest.fail) as resumed:
+    rows = [row(step) for step in range(3)]
+    with open_trackers(config, rows, pytest.fail) as resumed:
         for step in range(3, 7):
             resumed.log(row(step, loss=float(step)))
     found = events(tmp_path / "tensorboard")
@@ -133,7 +130,13 @@ def test_pictures_of_a_stage_that_has_rows_are_not_shown_again():
     shown.log(row(1))
     shown.episodes(2, "solver", [Picture(3)])
     shown.log(row(0, iteration=2))
-    assert [len(entry.samples) for entry in kept.entries] == [0, 1]
+    shown.episodes(2, "simultaneous", [Picture(3)])
+    shown.log(row(1, "coder", iteration=2))
+    assert [len(entry.samples) for entry in kept.entries] == [0, 1, 1]
+    again = RunTrackers({"kept": lambda: kept}, pytest.fail, [row(0), row(1, "coder", iteration=2)])
+    again.episodes(2, "simultaneous", [Picture(3)])
+    again.log(row(2, iteration=2))
+    assert not kept.entries[-1].samples
 
 
 def test_a_tracker_that_fails_is_named_once_and_the_others_go_on():
@@ -178,7 +181,7 @@ def test_an_unknown_tracker_is_refused(tmp_path):
 
 def test_trackers_draw_no_random_numbers_of_the_run(tmp_path):
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    with open_trackers(run_config(tmp_path), pytest.fail) as shown:
+    with open_trackers(run_config(tmp_path), [], pytest.fail) as shown:
         shown.episodes(1, "solver", [Picture(3)])
         shown.log(row(0))
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -222,7 +225,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.trainers.test_trackers import Picture, open_trackers, row, run_config
-shown = open_trackers(run_config(Path(sys.argv[1]), sys.argv[2]), sys.exit)
+shown = open_trackers(run_config(Path(sys.argv[1]), sys.argv[2]), [], sys.exit)
 shown.episodes(1, "solver", [Picture(3)])
 for step in range(4):
     shown.log(row(step))
@@ -234,8 +237,8 @@ def play_twice(folder, name):
     """Four rows of a process that is killed, the state knows three; then the rest of six."""
     killed = subprocess.run([sys.executable, "-c", KILLED, str(folder), name], timeout=120)
     assert killed.returncode == -signal.SIGKILL
-    write_rows(folder, [row(step) for step in range(3)])
-    with open_trackers(run_config(folder, name), pytest.fail) as shown:
+    rows = [row(step) for step in range(3)]
+    with open_trackers(run_config(folder, name), rows, pytest.fail) as shown:
         for step in range(3, 5):
             shown.log(row(step))
         shown.episodes(2, "solver", [Picture(3)])
@@ -246,11 +249,11 @@ def test_weights_and_biases_offline_holds_every_row_under_one_id(tmp_path, monke
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     play_twice(tmp_path, "wandb")
-    (first, killed), (second, resumed) = offline_history(tmp_path)
-    assert first == second  # the id
-    assert [entry["_step"] for entry in killed] == list(range(len(killed)))
+    found = offline_history(tmp_path)
+    assert len({name for name, _ in found}) == 1  # one id
     # Offline there is nothing to ask what the run holds, so the folder of the last start holds
-    # the whole run.
+    # the whole run; what had not left the killed process is not in the other.
+    resumed = max((rows for _, rows in found), key=len)
     assert [entry["_step"] for entry in resumed] == list(range(6))
     assert [entry["solver/reward"] for entry in resumed] == [step / 10 for step in range(6)]
     assert resumed[5]["solver/picture-0/caption"] == "a red bar"
