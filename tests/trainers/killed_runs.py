@@ -23,7 +23,7 @@ from trainers.progress import SilentProgress
 
 # A kill comes after so many changes on the disk, and then after so many seconds: by time alone,
 # a slow machine would see all of them fall into the beginning.
-CHANGES, SECONDS = 4, 0.4
+CHANGES, SECONDS = 3, 0.3
 TRACKER = "tensorboard"
 
 

@@ -21,6 +21,7 @@ from mmzero_env.protocol import ROLES, TOPICS, Drawing, Proposal, RenderJob
 from mmzero_env.rendering import Renderer
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'mmzero-env[ray]'")
+pytestmark = pytest.mark.alone
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from trainers import ray_fleet  # noqa: E402

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,8 @@ def play_twice(folder, name):
     """Four rows of a process that is killed, the state knows three; then the rest of six."""
     killed = subprocess.run([sys.executable, "-c", KILLED, str(folder), name], timeout=120)
     assert killed.returncode == -signal.SIGKILL
+    # Weights & Biases names an offline folder by the second.
+    time.sleep(1.1)
     rows = [row(step) for step in range(3)]
     with open_trackers(run_config(folder, name), rows, pytest.fail) as shown:
         for step in range(3, 5):
@@ -245,6 +248,7 @@ def play_twice(folder, name):
         shown.log(row(5, iteration=2))
 
 
+@pytest.mark.alone
 def test_weights_and_biases_offline_holds_every_row_under_one_id(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
