@@ -25,6 +25,8 @@ from mmzero_env.errors import UserError
 from trainers.episode_trainer import EpisodeTrainer, Trainable
 from trainers.groups import Group
 from trainers.grpo_settings import GRPOSettings, StepMetrics
+from trainers.ranks import ALONE, Ranks
+from trainers.sharded import gather
 
 __all__ = ["GRPOSettings", "GroupTrainer", "StepMetrics", "Trainable"]
 
@@ -44,6 +46,8 @@ class GroupTrainer:
         seed: Seeds TRL's generators. The global generators are put back afterwards.
         reference: Model that the KL term pulls towards. None copies ``policy.model``
             as it is now, the start of the stage.
+        ranks: The processes that train together. ``source`` and ``on_step`` are called on
+            the main one.
     """
 
     def __init__(
@@ -56,12 +60,14 @@ class GroupTrainer:
         output_dir: str | Path,
         seed: int = 0,
         reference: Any = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """See the class."""
         self.policy = policy
         self.settings = settings
         self.source = source
         self.on_step = on_step
+        self.ranks = ranks
         self.steps_done = 0
         self._output_dir = str(output_dir)
         self._seed = seed
@@ -74,6 +80,7 @@ class GroupTrainer:
         self._optimizer: Any = None
         self._scheduler: Any = None
         self._history: list[StepMetrics] = []
+        self._trainer: Any = None
 
     def train(self) -> list[StepMetrics]:
         """Run the steps that are left.
@@ -89,9 +96,12 @@ class GroupTrainer:
         if self.steps_done >= self.settings.steps:
             return []
         self._history = []
-        with _global_generators_restored(), _forward_restored(self.policy.model, self.reference):
-            trainer = EpisodeTrainer(
-                self.policy,
+        policy: Trainable = self.policy
+        if self.ranks.engine:
+            policy = _Copy(policy, copy.deepcopy(policy.model))
+        with _global_generators_restored(), _forward_restored(policy.model, self.reference):
+            self._trainer = EpisodeTrainer(
+                policy,
                 self.settings,
                 self.source,
                 first_step=self.steps_done,
@@ -100,8 +110,13 @@ class GroupTrainer:
                 on_step=self._step,
                 output_dir=self._output_dir,
                 seed=self._seed,
+                ranks=self.ranks,
             )
-            trainer.train()
+            try:
+                self._trainer.train()
+            finally:
+                self._trainer.let_go()
+                self._trainer = None
         return self._history
 
     def _begin(self, optimizer: Any, scheduler: Any) -> None:
@@ -113,8 +128,11 @@ class GroupTrainer:
     def _step(self, metrics: StepMetrics) -> None:
         self._history.append(metrics)
         self.steps_done += 1
-        if self.on_step is not None:
-            self.on_step(metrics)
+        trainer, on_step = self._trainer, self.on_step
+        if self.ranks.engine:
+            gather(trainer.model, self.policy.model, trainer.accelerator, self.ranks)
+        if on_step is not None:
+            self.ranks.on_main(lambda: on_step(metrics))
 
     def state_dict(self) -> dict[str, Any]:
         """Steps done, optimizer and schedule: with the weights, all a stage is.
@@ -138,6 +156,15 @@ class GroupTrainer:
         """
         self.steps_done = int(state["steps_done"])
         self._loaded = state
+
+
+class _Copy:
+    """A policy's model a second time: the one that an engine takes apart."""
+
+    def __init__(self, policy: Trainable, model: Any) -> None:
+        self.model = model
+        self.tokenizer = policy.tokenizer
+        self.encode = policy.encode
 
 
 @contextmanager
