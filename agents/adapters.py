@@ -10,6 +10,7 @@ serving engines load, and vision towers under an adapter are an experiment there
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -217,8 +218,14 @@ class RoleView:
         self.policy.model.save_pretrained(draft, selected_adapters=[self.role])
         if folder.exists():
             shutil.rmtree(folder)
-        # peft writes an adapter that is not called "default" into a folder of its name.
-        (draft / self.role).replace(folder)
+        # peft writes an adapter that is not called "default" into a folder of its name, and the
+        # names of its layers, a set, in another order every time.
+        written = draft / self.role
+        config = written / ADAPTER_FILE
+        shape = json.loads(config.read_text(encoding="utf-8"))
+        shape["target_modules"] = sorted(shape["target_modules"])
+        config.write_text(json.dumps(shape, indent=2, sort_keys=True), encoding="utf-8")
+        written.replace(folder)
         shutil.rmtree(draft)
 
     def load_adapter(self, folder: Path) -> None:

@@ -36,6 +36,7 @@ from trainers.learner import Learner
 from trainers.players import Players
 from trainers.progress import SilentProgress
 from trainers.run_log import RunLog
+from trainers.stage_state import StageStore
 
 PARTS = ("generate", "render", "train and score", "total")
 T = TypeVar("T")
@@ -120,6 +121,8 @@ def measure(role: Role, steps: int, folder: Path) -> dict[str, float]:
                 design=config.design(),
                 memory=CaptionMemory(),
                 log=Log(folder, SilentProgress()),
+                store=StageStore(folder),
+                resumed=None,
                 note=lambda text: None,
             )
         )

@@ -5,12 +5,12 @@ A model folder where a role is a model of its own, an adapter folder where it is
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from agents.loading import ADAPTER_FILE
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Role
+from trainers import atomic
 from trainers.learner import Learner
 
 
@@ -29,16 +29,11 @@ def save(policy: Learner, path: Path) -> None:
     if save_adapter is not None:
         save_adapter(path)
         return
-    draft = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    policy.model.save_pretrained(draft)
-    policy.tokenizer.save_pretrained(draft)
-    if policy.image_processor is not None:
-        policy.image_processor.save_pretrained(draft)
-    if path.exists():
-        shutil.rmtree(path)
-    draft.replace(path)
+    with atomic.new_folder(path) as draft:
+        policy.model.save_pretrained(draft)
+        policy.tokenizer.save_pretrained(draft)
+        if policy.image_processor is not None:
+            policy.image_processor.save_pretrained(draft)
 
 
 def require(path: Path) -> Path:

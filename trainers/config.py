@@ -12,6 +12,7 @@ from typing import Any, get_origin, get_type_hints
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.rewards import get_design
 from mmzero_env.rewards.design_files import SUFFIX, read_settings
+from trainers import atomic
 from trainers.run_config import FilterConfig, ProbeConfig, RunConfig, ServeConfig
 from trainers.stage_config import StageConfig
 
@@ -54,9 +55,9 @@ def load(preset: str, overrides: Mapping[str, str]) -> RunConfig:
 
 
 def save(config: RunConfig, folder: Path) -> None:
-    """Write ``config.json`` into a run directory."""
-    text = json.dumps(asdict(config), indent=2) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    """Write ``config.json`` into a run directory, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(folder / "config.json", json.dumps(asdict(config), indent=2) + "\n")
 
 
 def read(folder: Path) -> RunConfig:

@@ -8,12 +8,13 @@ its judges, then the Coder on the new Proposer's proposals, judged by the *Solve
 other two now produce. All three start from one base model. The probe measures the
 truth before the first and after every iteration; nothing is ever trained on it.
 
-The unit of resume is a stage: finished stages are kept, an interrupted one starts
-again from its beginning and comes out the same.
+A run that was killed at any moment goes on from the last saved step of its unfinished stage
+(:mod:`trainers.stage_state`) and comes out as if nothing had happened.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -32,7 +33,7 @@ from mmzero_env.protocol import ROLES, Role
 from mmzero_env.rendering import Renderer
 from mmzero_env.world import SIDE
 from mmzero_env.world.probe import probe_items
-from trainers import checkpoints, stages
+from trainers import atomic, checkpoints, stages
 from trainers import config as configs
 from trainers.evaluate import scores
 from trainers.learner import Learner
@@ -40,7 +41,8 @@ from trainers.learners import make_learners
 from trainers.players import Players, open_players
 from trainers.progress import Progress
 from trainers.run_config import RunConfig
-from trainers.run_log import RunLog, write_atomically
+from trainers.run_log import RunLog
+from trainers.stage_state import StageStore
 
 PROBE = "probe"
 
@@ -61,9 +63,10 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
     torch.set_num_threads(config.threads)
     quiet_transformers()
     with ExitStack() as stack:
+        store = StageStore(folder)
         if resume:
             log = RunLog(folder, progress)
-            log.resume()
+            _go_back(log, store)
             learners = make_learners(config, _newest(log))
             players = stack.enter_context(open_players(config, learners, progress.note))
         else:
@@ -71,8 +74,8 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             # must not leave a run directory behind.
             learners = make_learners(config, {})
             players = stack.enter_context(open_players(config, learners, progress.note))
-            log = RunLog(folder, progress)
             configs.save(config, folder)
+            log = RunLog(folder, progress)
         renderer = stack.enter_context(_renderer(config, config.image_size))
         probe_renderer = stack.enter_context(_renderer(config, SIDE))
         probe = Probe(
@@ -82,7 +85,7 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             samples=config.probe.samples,
             forms=config.code_forms,
         )
-        _iterate(_Run(config, learners, players, renderer, probe, log, progress))
+        _iterate(_Run(config, learners, players, renderer, probe, log, store, progress))
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,18 @@ class _Run:
     renderer: Renderer
     probe: Probe
     log: RunLog
+    store: StageStore
     progress: Progress
+
+
+def _go_back(log: RunLog, store: StageStore) -> None:
+    """Take the run directory back to what was last saved."""
+    log.read()
+    for part in log.done:
+        # The run may have been killed between the end of a stage and its clearing up.
+        store.forget(part)
+    state = store.unfinished()
+    log.cut_back(None if state is None else state.files)
 
 
 def _iterate(run: _Run) -> None:
@@ -116,7 +130,15 @@ def _iterate(run: _Run) -> None:
 
 def _train(iteration: int, role: Role, run: _Run, memory: CaptionMemory) -> None:
     """One stage, and its checkpoint."""
-    run.progress.stage(iteration, role, run.config.stage(role).steps)
+    part = f"{iteration}/{role}"
+    resumed = run.store.load(part)
+    if resumed is None:
+        # Prompts without a state: the run was killed while they were being collected.
+        run.store.forget(part)
+    else:
+        memory.load_state_dict(resumed.memory)
+    steps = run.config.stage(role).steps
+    run.progress.stage(iteration, role, steps, 0 if resumed is None else resumed.steps)
     stage = stages.Stage(
         iteration=iteration,
         role=role,
@@ -127,15 +149,18 @@ def _train(iteration: int, role: Role, run: _Run, memory: CaptionMemory) -> None
         design=run.config.design(),
         memory=memory,
         log=run.log,
+        store=run.store,
+        resumed=resumed,
         note=run.progress.note,
     )
-    if run.config.stage(role).steps:
+    if steps:
         stages.run(stage)
     folder = checkpoints.folder(run.log.folder, iteration, role)
     checkpoints.save(run.learners[role], folder)
     if role == "proposer":
         _save_memory(run.log, iteration, memory)
-    run.log.finish(f"{iteration}/{role}")
+    run.log.finish(part)
+    run.store.forget(part)
     # After everything is on disk: an engine that is gone by now costs nothing but a resume.
     run.players.publish(role)
 
@@ -184,15 +209,16 @@ def _memory(config: RunConfig, log: RunLog) -> CaptionMemory:
 
 def _save_memory(log: RunLog, iteration: int, memory: CaptionMemory) -> None:
     text = json.dumps(memory.state_dict()) + "\n"
-    write_atomically(_memory_path(log, iteration), text)
+    atomic.write_text(_memory_path(log, iteration), text)
 
 
 def _measure(iteration: int, run: _Run) -> None:
     run.progress.stage(iteration, PROBE, 1)
     found = scores(run.players.policies, run.probe)
     path = run.log.folder / "state" / f"probe-{iteration}.npz"
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **dict(found))
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **dict(found))
+    atomic.write_bytes(path, content.getvalue())
     _write_probe(run.log.folder, iteration)
     run.log.finish(f"{iteration}/{PROBE}")
     run.progress.step()
@@ -213,4 +239,4 @@ def _write_probe(folder: Path, last: int) -> None:
             for n in names
         },
     }
-    write_atomically(folder / "probe.json", json.dumps(table, indent=2) + "\n")
+    atomic.write_text(folder / "probe.json", json.dumps(table, indent=2) + "\n")

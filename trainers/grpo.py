@@ -103,7 +103,7 @@ class GroupTrainer:
             self._trainer = EpisodeTrainer(
                 policy,
                 self.settings,
-                self.source,
+                self._groups,
                 first_step=self.steps_done,
                 reference=self.reference,
                 on_begin=self._begin,
@@ -125,6 +125,12 @@ class GroupTrainer:
             optimizer.load_state_dict(copy.deepcopy(self._loaded["optimizer"]))
             scheduler.load_state_dict(copy.deepcopy(self._loaded["scheduler"]))
 
+    def _groups(self, step: int) -> list[Group]:
+        if self._loaded is not None and step == self._loaded["steps_done"]:
+            # Here and not before: TRL's data loader takes a number when it starts.
+            _set_generators(self._loaded["generators"])
+        return self.source(step)
+
     def _step(self, metrics: StepMetrics) -> None:
         self._history.append(metrics)
         self.steps_done += 1
@@ -135,7 +141,12 @@ class GroupTrainer:
             self.ranks.on_main(lambda: on_step(metrics))
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps done, optimizer and schedule: with the weights, all a stage is.
+        """All that a stage is between two steps.
+
+        Returns:
+            ``steps_done``, ``weights`` (those that are trained, by name), ``optimizer``,
+            ``scheduler``, and ``generators`` (of Python, numpy and torch). Tensors are the
+            live ones: write or copy them before the next step.
 
         Raises:
             UserError: Before :meth:`train` has begun.
@@ -144,18 +155,38 @@ class GroupTrainer:
             raise UserError("there is no optimizer state before training has begun")
         return {
             "steps_done": self.steps_done,
-            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
-            "scheduler": copy.deepcopy(self._scheduler.state_dict()),
+            "weights": {name: weight.detach() for name, weight in self._trained()},
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "generators": _generators(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a stage from :meth:`state_dict`.
 
-        The weights must have been put into ``policy.model`` and those of the start of
-        the stage given as ``reference``.
+        The trainer must have been made with the model as it was at the start of the stage, or
+        with a ``reference``: the KL term pulls there.
+
+        Raises:
+            UserError: If the weights are those of another model.
         """
+        weights = dict(self._trained())
+        saved = state["weights"]
+        if saved.keys() != weights.keys():
+            odd = sorted(saved.keys() ^ weights.keys())
+            raise UserError(
+                f"the saved stage trains other weights than this model has: {', '.join(odd[:3])} "
+                f"({len(odd)} in all)"
+            )
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(saved[name])
         self.steps_done = int(state["steps_done"])
         self._loaded = state
+
+    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
+        named = self.policy.model.named_parameters()
+        return [(name, weight) for name, weight in named if weight.requires_grad]
 
 
 class _Copy:
@@ -191,3 +222,24 @@ def _global_generators_restored() -> Generator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def _generators() -> dict[str, Any]:
+    """Where the global generators stand, in types that ``torch.load`` takes from strangers."""
+    numbers = np.random.get_state(legacy=False)
+    keys = torch.from_numpy(numbers["state"]["key"].astype(np.int64))
+    return {
+        "python": random.getstate(),
+        "numpy": {**numbers, "state": {"key": keys, "pos": numbers["state"]["pos"]}},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def _set_generators(state: Mapping[str, Any]) -> None:
+    numbers = state["numpy"]
+    keys = numbers["state"]["key"].numpy().astype(np.uint32)
+    random.setstate(state["python"])
+    np.random.set_state({**numbers, "state": {**numbers["state"], "key": keys}})
+    torch.set_rng_state(state["torch"])
+    torch.cuda.set_rng_state_all(state["cuda"])

@@ -22,10 +22,11 @@ class Progress(Protocol):
         """The run begins: iterations ``first`` to ``iterations``, all ``stages`` in each."""
         ...
 
-    def stage(self, iteration: int, name: str, steps: int) -> None:
+    def stage(self, iteration: int, name: str, steps: int, done: int = 0) -> None:
         """A stage begins, and the one before it is over.
 
         Iteration 0 stands for what comes before the first: the base model's measurement.
+        A resumed stage has some of its steps behind it.
         """
         ...
 
@@ -62,7 +63,7 @@ class SilentProgress:
     def start(self, iterations: int, stages: Sequence[str], first: int = 1) -> None:
         """See :class:`Progress`."""
 
-    def stage(self, iteration: int, name: str, steps: int) -> None:
+    def stage(self, iteration: int, name: str, steps: int, done: int = 0) -> None:
         """See :class:`Progress`."""
 
     def step(self, metrics: Mapping[str, float] | None = None) -> None:
@@ -96,9 +97,10 @@ class _Clock:
         self._order = [(i, name) for i in range(first, iterations + 1) for name in stages]
         self._ahead = [name for _, name in self._order]
 
-    def stage(self, iteration: int, name: str, steps: int) -> None:
+    def stage(self, iteration: int, name: str, steps: int, done: int = 0) -> None:
         self.finish_stage()
-        self.iteration, self.name, self.steps, self.done = iteration, name, steps, 0
+        self.iteration, self.name, self.steps = iteration, name, steps
+        self.done = self.before = done
         self._stage_began = time.monotonic()
         where = (iteration, name)
         self.place = self._order.index(where) if where in self._order else 0
@@ -118,10 +120,11 @@ class _Clock:
 
     def stage_left(self) -> float | None:
         """Seconds to the end of the stage, or None before its first step."""
-        if not self.done:
+        here = self.done - self.before
+        if not here:
             return None
         spent = time.monotonic() - self._stage_began
-        return spent / self.done * max(0, self.steps - self.done)
+        return spent / here * max(0, self.steps - self.done)
 
     def run_left(self) -> float | None:
         """Seconds to the end of the run.
@@ -170,12 +173,13 @@ class LineProgress:
         """See :class:`Progress`."""
         self._clock.start(iterations, stages, first)
 
-    def stage(self, iteration: int, name: str, steps: int) -> None:
+    def stage(self, iteration: int, name: str, steps: int, done: int = 0) -> None:
         """See :class:`Progress`."""
-        self._clock.stage(iteration, name, steps)
+        self._clock.stage(iteration, name, steps, done)
         self._last = time.monotonic()
         unit = "step" if steps == 1 else "steps"
-        self._write(f"{self._clock.label()} {name}: {steps} {unit}")
+        behind = f", {done} done before" if done else ""
+        self._write(f"{self._clock.label()} {name}: {steps} {unit}{behind}")
 
     def step(self, metrics: Mapping[str, float] | None = None) -> None:
         """See :class:`Progress`."""
@@ -237,16 +241,22 @@ class BarProgress:
         self._bars.start()
         self._open = True
 
-    def stage(self, iteration: int, name: str, steps: int) -> None:
+    def stage(self, iteration: int, name: str, steps: int, done: int = 0) -> None:
         """See :class:`Progress`."""
-        self._clock.stage(iteration, name, steps)
+        self._clock.stage(iteration, name, steps, done)
         self._bars.update(
             self._run,
             completed=self._before + self._clock.place,
             description=self._clock.label(),
         )
         self._bars.reset(
-            self._stage, total=steps, description=name, reward="", left="", visible=True
+            self._stage,
+            total=steps,
+            completed=done,
+            description=name,
+            reward="",
+            left="",
+            visible=True,
         )
 
     def step(self, metrics: Mapping[str, float] | None = None) -> None:

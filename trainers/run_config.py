@@ -100,6 +100,8 @@ class RunConfig:
             ``"vllm-engine"``, vLLM in this process. All but the first need ``lora_rank``.
         canary_bound: Largest mean drift between trainer and engine, in nats a token; 0 derives
             it, see :mod:`trainers.canary`.
+        save_every: Steps between two states that a killed run can go on from. The steps after
+            the last one are done again and, with ``policy="local"``, come out the same.
         render_workers: Processes that render.
         render_backend: What draws SVG, see :data:`mmzero_env.rendering.BACKENDS`.
         code_forms: What the Coder may write: ``"svg"``, ``"python"`` or both. As text with
@@ -126,6 +128,7 @@ class RunConfig:
     lora_alpha: int = 0
     policy: str = "local"
     canary_bound: float = 0.0
+    save_every: int = 1
     render_workers: int = 1
     render_backend: str = "cairosvg"
     code_forms: tuple[CodeForm, ...] = ("svg",)
@@ -150,7 +153,7 @@ class RunConfig:
                 f"policy={self.policy} plays the roles as LoRA adapters on one base; say how large "
                 "they are: --set lora_rank=16"
             )
-        for name in ("iterations", "image_size", "threads", "render_workers"):
+        for name in ("iterations", "image_size", "threads", "save_every", "render_workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 

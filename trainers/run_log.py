@@ -15,9 +15,12 @@ from mmzero_env.protocol import EpisodeRewards, Role
 from mmzero_env.record import batch_to_records, write_records
 from mmzero_env.rendering import Renderer
 from mmzero_env.rewards import RewardDesign
+from trainers import atomic
 from trainers.grpo_settings import StepMetrics
 from trainers.progress import Progress
 from trainers.render_queue import JobRenderer
+
+METRICS = "metrics.jsonl"
 
 
 class RunLog:
@@ -25,8 +28,8 @@ class RunLog:
 
     ``state/progress.json`` lists the finished parts, ``"1/coder"`` for a stage and
     ``"1/probe"`` for the measurement after an iteration. A part counts as finished
-    only when everything it produced is on disk; what an unfinished part left behind
-    is removed on resume.
+    only when everything it produced is on disk. On resume the files that grow are cut back
+    to where the unfinished part was last saved.
     """
 
     def __init__(self, folder: Path, progress: Progress) -> None:
@@ -38,11 +41,11 @@ class RunLog:
         for name in ("state", "episodes", "checkpoints"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
-    def resume(self) -> None:
-        """Read how far the run came and drop what an unfinished stage left behind.
+    def read(self) -> None:
+        """Read how far the run came.
 
         Raises:
-            UserError: If the state or the metrics are damaged.
+            UserError: If the state is damaged.
         """
         if self._state.exists():
             try:
@@ -51,14 +54,46 @@ class RunLog:
                 raise UserError(
                     f'{self._state} is damaged: expected {{"done": ["1/proposer", ...]}} ({error}).'
                 ) from error
-        rows = self.folder / "metrics.jsonl"
+
+    def cut_back(self, sizes: Mapping[str, int] | None) -> None:
+        """Drop what is going to be done again.
+
+        Args:
+            sizes: Bytes to keep of every file that the unfinished stage writes, as
+                :meth:`sizes` gave them; None if that stage begins again.
+
+        Raises:
+            UserError: If a file is damaged.
+        """
+        if sizes is not None:
+            for name, size in sizes.items():
+                self._cut(name, size)
+            return
+        rows = self.folder / METRICS
         if rows.exists():
-            kept = [line for line in rows.read_text().splitlines() if self._finished(line, rows)]
-            write_atomically(rows, "".join(f"{line}\n" for line in kept))
+            lines = [line for line in rows.read_text().splitlines() if self._finished(line, rows)]
+            atomic.write_text(rows, "".join(f"{line}\n" for line in lines))
         for path in (self.folder / "episodes").glob("iter-*.jsonl"):
             _, iteration, role = path.stem.split("-")
             if f"{iteration}/{role}" not in self.done:
                 path.unlink()
+
+    def sizes(self, iteration: int, stage: str) -> dict[str, int]:
+        """Bytes of the files that a stage writes, by their path in the run directory."""
+        names = (METRICS, _episodes(iteration, stage))
+        paths = {name: self.folder / name for name in names}
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+
+    def _cut(self, name: str, size: int) -> None:
+        path = self.folder / name
+        length = path.stat().st_size if path.exists() else 0
+        if length < size:
+            raise UserError(
+                f"{path} has {length} bytes, and the state of the run says {size}: the end of the "
+                "file is lost. Restore it, or start a new run."
+            )
+        if length > size:
+            os.truncate(path, size)
 
     def _finished(self, line: str, path: Path) -> bool:
         try:
@@ -77,7 +112,7 @@ class RunLog:
     def finish(self, part: str) -> None:
         """Mark a part as finished."""
         self.done.append(part)
-        write_atomically(self._state, json.dumps({"done": self.done}) + "\n")
+        atomic.write_text(self._state, json.dumps({"done": self.done}) + "\n")
 
     def step(
         self,
@@ -110,7 +145,7 @@ class RunLog:
             for key, value in values.items()
         }
         row = {"iteration": iteration, "stage": stage, "step": metrics.step, **clean}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self._progress.step({k: v for k, v in clean.items() if v is not None})
 
@@ -135,7 +170,7 @@ class RunLog:
             renderer: What drew them.
             memory: Captions of earlier batches that they were scored against.
         """
-        path = self.folder / "episodes" / f"iter-{iteration}-{stage}.jsonl"
+        path = self.folder / _episodes(iteration, stage)
         known = renderer if isinstance(renderer, Renderer) else None
         write_records(
             path,
@@ -143,11 +178,5 @@ class RunLog:
         )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old or the new text, never a part."""
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+def _episodes(iteration: int, stage: str) -> str:
+    return f"episodes/iter-{iteration}-{stage}.jsonl"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,12 +26,21 @@ from trainers.grpo_settings import GRPOSettings
 from trainers.learner import Learner
 from trainers.players import EnginePlayers, Players
 from trainers.pools import epochs, propose, render_rates, topics
+from trainers.prompt_files import (
+    load_proposals,
+    load_questions,
+    save_proposals,
+    save_questions,
+)
 from trainers.render_queue import JobRenderer
 from trainers.rollout import Rollout, collect
 from trainers.rollout_stats import RolloutStats
 from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_config import StageConfig
+from trainers.stage_state import StageState, StageStore
+
+T = TypeVar("T")
 
 Metrics = dict[str, float | None]
 
@@ -52,6 +63,8 @@ class Stage:
         design: Scores episodes.
         memory: Captions that the Proposer's stages have seen.
         log: Takes metrics and episodes.
+        store: Takes where the stage stands.
+        resumed: Where the stage was when the run was killed; None begins it.
         note: Takes sentences for the person who watches.
     """
 
@@ -64,7 +77,19 @@ class Stage:
     design: RewardDesign
     memory: CaptionMemory
     log: RunLog
+    store: StageStore
+    resumed: StageState | None
     note: Callable[[str], None]
+
+    @property
+    def part(self) -> str:
+        """The stage as a part of the run, ``"1/coder"``."""
+        return f"{self.iteration}/{self.role}"
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that were done before the run was killed."""
+        return 0 if self.resumed is None else self.resumed.steps
 
     @property
     def name(self) -> str:
@@ -83,6 +108,16 @@ class Stage:
     def rng(self, name: str) -> random.Random:
         """A generator for something of the stage."""
         return random.Random(self.seed(name))
+
+    def save(self, steps: int, trainers: Mapping[Role, GroupTrainer]) -> None:
+        """Write down where the stage stands after so many steps."""
+        self.store.save(
+            self.part,
+            steps,
+            files=self.log.sizes(self.iteration, self.role),
+            memory=self.memory.state_dict(),
+            trainers=trainers,
+        )
 
 
 def run(stage: Stage) -> None:
@@ -109,18 +144,28 @@ def run(stage: Stage) -> None:
             extra["canary_drift"], extra["canary_moved"] = reading.drift, reading.moved
         return found
 
+    steps = _steps(stage, prompts)
+
     def on_step(metrics: StepMetrics) -> None:
         stage.log.step(stage.iteration, stage.role, metrics, extra)
+        done = metrics.step + 1
+        # After the last step comes the checkpoint.
+        if done < steps and done % stage.config.save_every == 0:
+            stage.save(done, {stage.role: trainer})
 
+    if stage.resumed is None:
+        stage.save(0, {})
     with tempfile.TemporaryDirectory() as scratch:
         trainer = GroupTrainer(
             stage.learner,
-            replace(_grpo(stage), steps=_steps(stage, prompts)),
+            replace(_grpo(stage), steps=steps),
             groups,
             on_step,
             output_dir=scratch,
             seed=stage.seed("trainer") % 2**31,
         )
+        if stage.resumed is not None and stage.resumed.steps:
+            trainer.load_state_dict(stage.resumed.trainer(stage.role))
         trainer.train()
 
 
@@ -202,23 +247,14 @@ def _proposer_prompts(stage: Stage) -> Prompts:
 def _coder_prompts(stage: Stage) -> Prompts | None:
     """Proposals of the new Proposer that the current Coder renders sometimes."""
     s = stage.settings
-    proposals = propose(stage.players.policies["proposer"], stage.config, stage.name, s.pool).parsed
-    rates = render_rates(
-        stage.players.policies["coder"],
-        stage.renderer,
-        stage.config,
-        stage.name,
-        proposals,
-        s.codes,
-    )
-    kept = coder_prompts(proposals, rates, stage.config.filters)
-    stage.note(
-        f"coder pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} passed the "
-        f"render filter (mean render rate {np.mean(rates) if rates else 0:.2f})"
-    )
+    if stage.resumed is None:
+        kept = _coder_pool(stage)
+        save_proposals(stage.store.prompts(stage.part), kept)
+    else:
+        kept = load_proposals(stage.store.prompts(stage.part))
     if not kept:
         return None
-    rows = epochs(kept, stage.rng("order").shuffle)
+    rows = _in_order(stage, kept)
     shape = stage.config.episode(codes=s.group_size, answers=s.answers)
 
     def collect_step(step: int) -> tuple[list[Group], Metrics]:
@@ -237,24 +273,14 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
 def _solver_prompts(stage: Stage) -> Prompts | None:
     """Hard questions about drawn pictures, labelled by the Solver's votes."""
     s = stage.settings
-    proposals = propose(stage.players.policies["proposer"], stage.config, stage.name, s.pool).parsed
-    shape = stage.config.episode(codes=1, answers=s.answers)
-    episodes = []
-    for i, proposal in enumerate(proposals):
-        name = f"{stage.name}/label/{i}"
-        seed = request_seed(stage.config.seed, name)
-        episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
-    rollouts, rewards, _ = _play(stage, episodes)
-    kept = solver_prompts([r.outcome for r in rollouts], rewards, stage.config.filters)
-    silver = share_right((row.proposal, "hard", row.label) for row in kept)
-    stage.note(
-        f"solver pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} labelled "
-        "questions passed the filters"
-        + ("" if silver is None else f"; {silver:.0%} of their silver labels are true")
-    )
+    if stage.resumed is None:
+        kept = _solver_pool(stage)
+        save_questions(stage.store.prompts(stage.part), kept)
+    else:
+        kept = load_questions(stage.store.prompts(stage.part))
     if not kept:
         return None
-    rows = epochs(kept, stage.rng("order").shuffle)
+    rows = _in_order(stage, kept)
     prompts = get_prompts(stage.config.prompts)
 
     def collect_step(step: int) -> tuple[list[Group], Metrics]:
@@ -284,6 +310,47 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
         return groups, {**metrics, **found[0].metrics()}
 
     return Prompts(collect_step, len(kept))
+
+
+def _coder_pool(stage: Stage) -> list[Proposal]:
+    s, players = stage.settings, stage.players.policies
+    proposals = propose(players["proposer"], stage.config, stage.name, s.pool).parsed
+    rates = render_rates(
+        players["coder"], stage.renderer, stage.config, stage.name, proposals, s.codes
+    )
+    kept = coder_prompts(proposals, rates, stage.config.filters)
+    stage.note(
+        f"coder pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} passed the "
+        f"render filter (mean render rate {np.mean(rates) if rates else 0:.2f})"
+    )
+    return kept
+
+
+def _solver_pool(stage: Stage) -> list[LabelledQuestion]:
+    s = stage.settings
+    proposals = propose(stage.players.policies["proposer"], stage.config, stage.name, s.pool).parsed
+    shape = stage.config.episode(codes=1, answers=s.answers)
+    episodes = []
+    for i, proposal in enumerate(proposals):
+        name = f"{stage.name}/label/{i}"
+        seed = request_seed(stage.config.seed, name)
+        episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
+    rollouts, rewards, _ = _play(stage, episodes)
+    kept = solver_prompts([r.outcome for r in rollouts], rewards, stage.config.filters)
+    silver = share_right((row.proposal, "hard", row.label) for row in kept)
+    stage.note(
+        f"solver pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} labelled "
+        "questions passed the filters"
+        + ("" if silver is None else f"; {silver:.0%} of their silver labels are true")
+    )
+    return kept
+
+
+def _in_order(stage: Stage, rows: Sequence[T]) -> Iterator[T]:
+    """The rows in the stage's order, from where a resumed stage stood."""
+    endless = epochs(rows, stage.rng("order").shuffle)
+    seen = stage.steps_done * stage.settings.prompts_per_step
+    return islice(endless, seen, None)
 
 
 _PROMPTS: Mapping[Role, Callable[[Stage], Prompts | None]] = {

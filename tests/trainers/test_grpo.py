@@ -358,14 +358,14 @@ def test_a_stage_continues_to_the_bit(tmp_path: Any) -> None:
 
     def save(metrics: StepMetrics) -> None:
         if metrics.step == 1:
-            saved.update(trainer.state_dict(), weights=copy.deepcopy(policy.model.state_dict()))
+            saved.update(copy.deepcopy(trainer.state_dict()))
+            torch.rand(3), random.random(), np.random.random()
 
     trainer = GroupTrainer(policy, numbers, source, save, output_dir=tmp_path)
     whole = trainer.train()
     assert [metrics.updates for metrics in whole] == [2, 2, 2, 2]
 
     later = policy_of(seed=9)
-    later.model.load_state_dict(saved["weights"])
     resumed = GroupTrainer(later, numbers, source, output_dir=tmp_path, reference=start)
     resumed.load_state_dict(saved)
     rest = resumed.train()

@@ -22,6 +22,7 @@ from trainers.pools import propose, render_rates
 from trainers.progress import SilentProgress
 from trainers.rollout import RolloutError
 from trainers.run_log import RunLog
+from trainers.stage_state import StageStore
 
 
 class Batched(Player):
@@ -56,6 +57,8 @@ def stage_of(folder: Path, role: Role, policy: Policy, renderer: Renderer) -> st
         design=made.design(),
         memory=CaptionMemory(1),
         log=RunLog(folder, SilentProgress()),
+        store=StageStore(folder),
+        resumed=None,
         note=lambda text: None,
     )
 
@@ -119,5 +122,6 @@ def test_a_stage_that_fails_leaves_the_episodes_that_were_finished(tmp_path: Pat
     assert len(records) == caught.value.finished > 0
     assert {record["population"] for record in records} == {len(records)}
     resumed = RunLog(tmp_path, SilentProgress())
-    resumed.resume()
+    resumed.read()
+    resumed.cut_back(None)
     assert resumed.done == [] and not (tmp_path / "episodes" / "iter-1-solver.jsonl").exists()
