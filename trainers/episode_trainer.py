@@ -152,6 +152,7 @@ class EpisodeTrainer(GRPOTrainer):
         self._vision_tokens = _vision_tokens(policy.model.config)
         self._image_token = getattr(policy.model.config, "image_token_id", None)
         self._micro: list[dict[str, Any]] = []
+        self.idle = False
         self._batch: dict[str, Any] = {}
 
     def let_go(self) -> None:
@@ -175,7 +176,8 @@ class EpisodeTrainer(GRPOTrainer):
         if place == 0:
             self._micro = self._generate_and_score_completions(inputs)["micro_batches"]
         batch = self._micro[place % len(self._micro)]
-        if not batch:
+        self.idle = not batch
+        if self.idle:
             # Nothing to learn: no backward, so no parameter gets a gradient and the
             # optimizer leaves weights and moments as they are.
             self._step += 1
@@ -373,7 +375,9 @@ class _Hooks(TrainerCallback):
         # TRL logs once after every update, and once more, without a loss, at the end.
         if "loss" not in logs or tally is None:
             return
-        tally.close_update(logs["grad_norm"], logs["learning_rate"])
+        # DeepSpeed repeats the norm of its last step.
+        norm = 0.0 if self._trainer.idle else logs["grad_norm"]
+        tally.close_update(norm, logs["learning_rate"])
         if tally.complete:
             if self._trainer.ranks.size > 1:
                 tally.share_loss(self._trainer.accelerator)

@@ -67,6 +67,8 @@ def train(kind: str, loss_type: str, **change: Any) -> dict[str, Any]:
             **change,
         }
     )
+    # Made before: where DeepSpeed is at work, a new model would be taken apart at once.
+    groups = [groups_of_step(kind, step) for step in range(settings.steps)]
     gradients: list[dict[str, torch.Tensor]] = []
     original = episode_trainer.accept_update
 
@@ -86,7 +88,7 @@ def train(kind: str, loss_type: str, **change: Any) -> dict[str, Any]:
             trainer = GroupTrainer(
                 policy,
                 settings,
-                lambda step: groups_of_step(kind, step),
+                groups.__getitem__,
                 output_dir=folder,
                 reference=policy_of(seed=1).model,
                 ranks=ranks,
