@@ -429,6 +429,7 @@ def _trl_config(
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=unused,
         report_to="none",
+        log_level_replica="error",
         save_strategy="no",
         logging_strategy="steps",
         logging_steps=1,

@@ -33,13 +33,14 @@ from mmzero_env.protocol import ROLES, Role
 from mmzero_env.rendering import Renderer
 from mmzero_env.world import SIDE
 from mmzero_env.world.probe import probe_items
-from trainers import atomic, checkpoints, stages
+from trainers import atomic, checkpoints, followers, stages
 from trainers import config as configs
 from trainers.evaluate import scores
 from trainers.learner import Learner
 from trainers.learners import make_learners
 from trainers.players import Players, open_players
 from trainers.progress import Progress
+from trainers.ranks import ALONE, Ranks
 from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_state import StageStore
@@ -47,32 +48,44 @@ from trainers.stage_state import StageStore
 PROBE = "probe"
 
 
-def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
+def run(config: RunConfig, *, resume: bool, progress: Progress, ranks: Ranks = ALONE) -> None:
     """Run the loop to its end, or go on where it stopped.
 
     Args:
         config: The run; ``config.out`` is created unless it is resumed.
         resume: Go on with the run in ``config.out``.
         progress: Is told what happens.
+        ranks: The processes that train. The main one runs the loop and writes the files; all
+            read checkpoints from ``config.out``.
 
     Raises:
         UserError: If the model cannot be trained here or the run's files are damaged.
         EngineError: If something of ours failed; finished stages are on disk.
     """
-    folder = Path(config.out)
     torch.set_num_threads(config.threads)
     quiet_transformers()
+    if ranks.is_main:
+        with followers.leading(ranks):
+            _lead(config, resume, progress, ranks)
+    else:
+        finished: dict[Role, Path] = ranks.share(dict)
+        followers.follow(_learners(config, finished, ranks), ranks)
+
+
+def _lead(config: RunConfig, resume: bool, progress: Progress, ranks: Ranks) -> None:
+    followers.check(config.policy, ranks)
+    folder = Path(config.out)
     with ExitStack() as stack:
         store = StageStore(folder)
         if resume:
             log = RunLog(folder, progress)
             _go_back(log, store)
-            learners = make_learners(config, _newest(log))
+            learners = _learners(config, _newest(log), ranks)
             players = stack.enter_context(open_players(config, learners, progress.note))
         else:
             # Loaded first: a model that cannot be trained or an engine that does not start
             # must not leave a run directory behind.
-            learners = make_learners(config, {})
+            learners = _learners(config, {}, ranks)
             players = stack.enter_context(open_players(config, learners, progress.note))
             configs.save(config, folder)
             log = RunLog(folder, progress)
@@ -85,7 +98,13 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             samples=config.probe.samples,
             forms=config.code_forms,
         )
-        _iterate(_Run(config, learners, players, renderer, probe, log, store, progress))
+        _iterate(_Run(config, learners, players, renderer, probe, log, store, progress, ranks))
+
+
+def _learners(config: RunConfig, finished: dict[Role, Path], ranks: Ranks) -> dict[Role, Learner]:
+    if ranks.is_main:
+        ranks.share(lambda: finished)
+    return make_learners(config, finished)
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,7 @@ class _Run:
     log: RunLog
     store: StageStore
     progress: Progress
+    ranks: Ranks
 
 
 def _go_back(log: RunLog, store: StageStore) -> None:
@@ -152,6 +172,7 @@ def _train(iteration: int, role: Role, run: _Run, memory: CaptionMemory) -> None
         store=run.store,
         resumed=resumed,
         note=run.progress.note,
+        ranks=run.ranks,
     )
     if steps:
         stages.run(stage)

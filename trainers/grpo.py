@@ -22,10 +22,12 @@ import numpy as np
 import torch
 
 from mmzero_env.errors import UserError
+from mmzero_env.protocol import Request
 from trainers.episode_trainer import EpisodeTrainer, Trainable
 from trainers.groups import Group
 from trainers.grpo_settings import GRPOSettings, StepMetrics
 from trainers.ranks import ALONE, Ranks
+from trainers.rows import Encoded
 from trainers.sharded import gather
 
 __all__ = ["GRPOSettings", "GroupTrainer", "StepMetrics", "Trainable"]
@@ -137,8 +139,7 @@ class GroupTrainer:
         trainer, on_step = self._trainer, self.on_step
         if self.ranks.engine:
             gather(trainer.model, self.policy.model, trainer.accelerator, self.ranks)
-        if on_step is not None:
-            self.ranks.on_main(lambda: on_step(metrics))
+        self.ranks.on_main(lambda: on_step(metrics) if on_step is not None else None)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a stage is between two steps.
@@ -193,9 +194,13 @@ class _Copy:
     """A policy's model a second time: the one that an engine takes apart."""
 
     def __init__(self, policy: Trainable, model: Any) -> None:
+        self._policy = policy
         self.model = model
         self.tokenizer = policy.tokenizer
-        self.encode = policy.encode
+
+    def encode(self, request: Request) -> Encoded:
+        """As the policy does."""
+        return self._policy.encode(request)
 
 
 @contextmanager

@@ -47,12 +47,19 @@ class Ranks:
         engine: What holds the weights that are trained. With FSDP or DeepSpeed a model is
             trained as a copy in pieces, and the policy's own model gets the weights back on
             the main rank after every step.
+        on_cpu: Whether they were launched to compute without a GPU.
     """
 
     rank: int = 0
     size: int = 1
     engine: Engine = ""
+    on_cpu: bool = False
     _group: Any = None
+
+    @property
+    def host(self) -> bool:
+        """Whether the policies' models must lie in host memory."""
+        return self.on_cpu or bool(self.engine)
 
     @property
     def is_main(self) -> bool:
@@ -78,9 +85,8 @@ class Ranks:
             result = work()
             message = pickle.dumps((result, None), protocol=pickle.HIGHEST_PROTOCOL)
         except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
             with suppress(EngineError):  # the first reason counts
-                self._send(pickle.dumps((None, reason)))
+                self.fail(error)
             raise
         self._send(message)
         return result
@@ -92,6 +98,22 @@ class Ranks:
             work()
 
         self.share(done)
+
+    def leave(self) -> None:
+        """Part from the others at the end of the program."""
+        import torch
+
+        if self.size > 1:
+            torch.distributed.destroy_process_group()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the others, who wait in :meth:`share`, why the main rank gives up.
+
+        Raises:
+            EngineError: If one of them is gone.
+        """
+        if self.size > 1:
+            self._send(pickle.dumps((None, f"{type(error).__name__}: {error}")))
 
     def _send(self, message: bytes) -> None:
         import torch
@@ -121,13 +143,10 @@ ALONE = Ranks()
 """One process that does everything."""
 
 
-def join(device: str = "auto") -> Ranks:
+def join() -> Ranks:
     """Meet the other ranks, if a launcher started any.
 
     Must come before a model is loaded: it gives every rank its own GPU.
-
-    Args:
-        device: Where models go; ``"cpu"`` lets ranks on a machine with GPUs meet without them.
     """
     # The names are the protocol of torchrun and accelerate between launcher and process.
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -141,12 +160,12 @@ def join(device: str = "auto") -> Ranks:
     import torch
     from accelerate import PartialState
 
-    on_cpu = device == "cpu" or _flag("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    on_cpu = _flag("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     state = PartialState(cpu=on_cpu and not engine)
     if state.num_processes == 1:
-        return Ranks(engine=engine)
+        return Ranks(engine=engine, on_cpu=on_cpu)
     group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
-    return Ranks(state.process_index, state.num_processes, engine, group)
+    return Ranks(state.process_index, state.num_processes, engine, on_cpu, group)
 
 
 def _flag(name: str) -> bool:

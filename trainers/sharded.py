@@ -114,7 +114,7 @@ def gather(trained: Any, plain: Any, accelerator: Any, ranks: Ranks) -> None:
                 if ranks.is_main:
                     places[name.replace(_WRAPPED, "")].copy_(whole)
             else:
-                from deepspeed import zero
+                from deepspeed import zero  # ty: ignore[import-not-found]
 
                 with zero.GatheredParameters([weight]):
                     if ranks.is_main:

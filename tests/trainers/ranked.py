@@ -25,7 +25,9 @@ def groups_of_step(kind: str, step: int) -> list[Group]:
     policy = policy_of()
     groups = mixed_groups(policy, noise=0.5)
     if kind == "lora":
-        groups = [group_of(policy, f"text {i}", np.random.default_rng(i), noise=0.5) for i in (0, 1)]
+        groups = [
+            group_of(policy, f"text {i}", np.random.default_rng(i), noise=0.5) for i in (0, 1)
+        ]
     if step == 1:
         return [replace(groups[0], rewards=(0.5,) * len(groups[0].rewards))]
     return groups if step == 0 else groups[2:]
