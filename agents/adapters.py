@@ -4,15 +4,15 @@
     coder = RoleView(policy, "coder")  # generates, trains and saves the Coder alone
 
 The base stays as it is; a role's weights are a few per cent of its size and are switched,
-not copied, between calls. Adapters sit on the language layers only: that is what
-serving engines load, and vision towers under an adapter are an experiment there.
+not copied, between calls. Adapters sit on the language layers: that is what serving
+engines load. On the vision tower they sit by option, for a model that samples by itself.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,16 @@ try:
     from agents.encoding import EncodedPrompt
     from agents.loading import ADAPTER_FILE
     from agents.transformers import TransformersPolicy
+    from agents.vision import in_vision, vision_layers
 except ModuleNotFoundError as error:
     raise missing_extra(error, "train") from error
 
 # The linear layers of a decoder block in the Llama and Qwen families, as peft and vLLM
 # name them; vision towers of those families call theirs otherwise.
 _LAYERS = frozenset("q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split())
-_VISION = ("visual", "vision")
+
+SHARED = "shared"
+"""Name of the one adapter of roles that share their weights."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class AdapterSettings:
     Attributes:
         rank: Rank of the update. vLLM serves 1, 8, 16, 32, 64, 128, 256, 320 and 512.
         alpha: The update is scaled by ``alpha / rank``.
+        vision: Put them on the vision tower, too. Engines do not serve that.
 
     Raises:
         UserError: If a value is not positive.
@@ -54,6 +58,7 @@ class AdapterSettings:
 
     rank: int = 16
     alpha: int = 32
+    vision: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be."""
@@ -63,9 +68,12 @@ class AdapterSettings:
 
 
 def with_adapters(
-    policy: TransformersPolicy, settings: AdapterSettings, seed: int
+    policy: TransformersPolicy,
+    settings: AdapterSettings,
+    seed: int,
+    names: Sequence[str] = ROLES,
 ) -> TransformersPolicy:
-    """Put a fresh adapter for every role onto a policy's model, in place.
+    """Put fresh adapters onto a policy's model, in place: one a role, or one for all.
 
     A fresh adapter changes nothing: its second factor is zero.
 
@@ -73,20 +81,24 @@ def with_adapters(
         policy: A policy whose model has no adapters.
         settings: Shape of the adapters.
         seed: Seeds the first factors.
+        names: The roles, or :data:`SHARED` alone.
 
     Returns:
-        The same policy; requests of each role are now answered through its adapter.
+        The same policy; requests of each role are now answered through its adapter, or all
+        through the shared one.
 
     Raises:
         UserError: If the model has no layer that an adapter could sit on.
     """
     layers = language_layers(policy.model)
+    if settings.vision:
+        layers += vision_layers(policy.model)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=layers)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: Any = get_peft_model(policy.model, config, adapter_name=ROLES[0])
-        for role in ROLES[1:]:
-            model.add_adapter(role, config)
+        model: Any = get_peft_model(policy.model, config, adapter_name=names[0])
+        for name in names[1:]:
+            model.add_adapter(name, config)
     model.eval()
     policy.model = model
     return policy
@@ -137,7 +149,7 @@ def language_layers(model: Any) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
         and name.rpartition(".")[2] in _LAYERS
-        and not any(part in name for part in _VISION)
+        and not in_vision(name)
     ]
     if not names:
         raise UserError(
@@ -156,28 +168,31 @@ class RoleView:
     Args:
         policy: A policy with adapters.
         role: Whose view this is.
+        adapter: Name of its adapter, by default the role's; several roles may have one.
 
     Attributes:
         policy: The shared policy.
         role: The role.
+        adapter: Name of its adapter.
         name: The policy's name with the role behind it.
     """
 
-    def __init__(self, policy: TransformersPolicy, role: Role) -> None:
+    def __init__(self, policy: TransformersPolicy, role: Role, adapter: str = "") -> None:
         """See the class."""
-        if role not in getattr(policy.model, "peft_config", {}):
+        if (adapter or role) not in getattr(policy.model, "peft_config", {}):
             raise UserError(
                 f"{policy.name} has no adapter for the {role}; make them by with_adapters()"
             )
         self.policy = policy
         self.role: Role = role
+        self.adapter = adapter or role
         self.name = f"{policy.name}/{role}"
 
     @property
     def model(self) -> Any:
         """The shared model, this role's adapter switched on and trainable."""
         model = self.policy.model
-        model.set_adapter(self.role)
+        model.set_adapter(self.adapter)
         return model
 
     @property
@@ -196,7 +211,7 @@ class RoleView:
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests of any role through this role's adapter."""
-        return self.policy.generate_as(self.role, requests)
+        return self.policy.generate_as(self.adapter, requests)
 
     def score(
         self, request: Request, completion_ids: Sequence[int]
@@ -215,12 +230,12 @@ class RoleView:
         draft = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        self.policy.model.save_pretrained(draft, selected_adapters=[self.role])
+        self.policy.model.save_pretrained(draft, selected_adapters=[self.adapter])
         if folder.exists():
             shutil.rmtree(folder)
         # peft writes an adapter that is not called "default" into a folder of its name, and the
         # names of its layers, a set, in another order every time.
-        written = draft / self.role
+        written = draft / self.adapter
         config = written / ADAPTER_FILE
         shape = json.loads(config.read_text(encoding="utf-8"))
         shape["target_modules"] = sorted(shape["target_modules"])
@@ -234,13 +249,39 @@ class RoleView:
         Raises:
             UserError: If the folder holds no adapter of this shape.
         """
-        try:
-            weights = load_peft_weights(str(folder), device="cpu")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{folder} holds no adapter: {error}") from error
-        outcome = set_peft_model_state_dict(self.policy.model, weights, adapter_name=self.role)
-        if outcome.unexpected_keys:
-            raise UserError(
-                f"the adapter in {folder} has weights that {self.policy.name} has no place for: "
-                f"{', '.join(outcome.unexpected_keys[:3])}"
-            )
+        put_weights(self.policy.model, self.adapter, adapter_weights(folder))
+
+
+def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a saved adapter, on the CPU, under peft's names.
+
+    Raises:
+        UserError: If the folder holds no adapter.
+    """
+    try:
+        return load_peft_weights(str(folder), device="cpu")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} holds no adapter: {error}") from error
+
+
+def put_weights(model: Any, adapter: str, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put weights into an adapter of a model, in place.
+
+    Raises:
+        UserError: If the model's adapters have another shape.
+    """
+    try:
+        outcome = set_peft_model_state_dict(model, dict(weights), adapter_name=adapter)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f"the weights for the adapter {adapter!r} have another shape: {first} "
+            "Use the lora_rank that they were trained with."
+        ) from error
+    lost = [name for name in outcome.missing_keys if f".{adapter}." in name]
+    if outcome.unexpected_keys or lost:
+        wrong = [*outcome.unexpected_keys, *lost]
+        raise UserError(
+            f"the weights for the adapter {adapter!r} sit on other layers than this model's, "
+            f"such as {', '.join(wrong[:3])}. Use the vision setting that they were trained with."
+        )

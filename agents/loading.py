@@ -21,6 +21,9 @@ from mmzero_env.errors import UserError
 ADAPTER_FILE = "adapter_config.json"
 """What tells an adapter folder, as peft writes it."""
 
+_BOUNDARY = 64
+"""Bytes at whose multiples torch allocates memory on a CPU."""
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -89,7 +92,19 @@ def load(path: str, *, dtype: str = "auto", device: str = "auto") -> LoadedModel
         )
     tokenizer = _hub(path, transformers.AutoTokenizer.from_pretrained)
     image_processor, processor = _processors(path)
-    return LoadedModel(model.to(where).eval(), tokenizer, image_processor, processor)
+    return LoadedModel(_aligned(model.to(where).eval()), tokenizer, image_processor, processor)
+
+
+def _aligned(model: Any) -> Any:
+    """Move weights to memory as torch allocates it.
+
+    Those of a file lie where its header ends. Off the usual boundary a CPU's kernels add in
+    another order, and a model that was saved and loaded would not play to the bit as before.
+    """
+    for weight in model.parameters():
+        if weight.device.type == "cpu" and weight.data_ptr() % _BOUNDARY:
+            weight.data = weight.data.clone()
+    return model
 
 
 def _is_adapter(folder: Path) -> bool:

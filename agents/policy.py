@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import Protocol, runtime_checkable
 
-from mmzero_env.errors import EngineError, UserError
-from mmzero_env.protocol import Request, Response
+from mmzero_env.errors import EngineError, UserError, unknown
+from mmzero_env.protocol import ROLES, Request, Response, Role
 
 
 @runtime_checkable
@@ -111,3 +111,16 @@ def check_request(request: Request) -> None:
             f"request {request.id}: expected n >= 1, max_tokens >= 1, temperature >= 0, "
             f"0 < top_p <= 1 and top_k >= 0, came n={request.n} and {sampling}"
         )
+
+
+def roles_of(role: Role | tuple[Role, ...]) -> tuple[Role, ...]:
+    """One role or several, as several.
+
+    Raises:
+        UserError: If one is none of the roles.
+    """
+    roles = role if isinstance(role, tuple) else (role,)
+    for each in roles:
+        if each not in ROLES:
+            raise unknown("role", each, ROLES)
+    return roles

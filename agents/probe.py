@@ -33,7 +33,7 @@ from mmzero_env.protocol import (
     Role,
     Sampling,
 )
-from mmzero_env.rendering import Renderer
+from mmzero_env.rendering import JobRenderer
 from mmzero_env.voting import majority
 from mmzero_env.world.probe import ProbeItem
 
@@ -97,7 +97,7 @@ class Probe:
         self,
         items: Sequence[ProbeItem],
         prompts: PromptSet,
-        renderer: Renderer,
+        renderer: JobRenderer,
         *,
         samples: int = 8,
         max_tokens: int = 160,

@@ -190,17 +190,18 @@ class TransformersPolicy:
             answers.update(zip(places, part, strict=True))
         return [answers[i] for i in range(len(requests))]
 
-    def generate_as(self, role: Role, requests: Sequence[Request]) -> list[Response]:
-        """Answer requests through one role's adapter, whatever their own role.
+    def generate_as(self, adapter: str, requests: Sequence[Request]) -> list[Response]:
+        """Answer requests through one adapter, whatever their own role.
 
         Args:
-            role: Whose adapter; a role without one plays with the bare base model.
+            adapter: Its name: the role's, as a rule. A role without one plays with the bare
+                base model.
             requests: What to answer.
 
         Raises:
             PolicyError: As for :meth:`generate`.
         """
-        with self._adapter(role):
+        with self._adapter(adapter):
             return self._generate(requests)
 
     def _adapters(self) -> set[Role]:
@@ -209,17 +210,16 @@ class TransformersPolicy:
         return {role for role in ROLES if role in known}
 
     @contextmanager
-    def _adapter(self, role: Role) -> Generator[None]:
-        """A role's adapter switched on, where the model has adapters."""
-        known = self._adapters()
-        if not known:
+    def _adapter(self, name: str) -> Generator[None]:
+        """An adapter switched on, where the model has adapters of roles or one of this name."""
+        if name in getattr(self.model, "peft_config", {}):
+            self.model.set_adapter(name)
             yield
-        elif role in known:
-            self.model.set_adapter(role)
-            yield
-        else:
+        elif self._adapters():
             with self.model.disable_adapter():
                 yield
+        else:
+            yield
 
     def _generate(self, requests: Sequence[Request]) -> list[Response]:
         if not requests:

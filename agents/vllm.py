@@ -21,8 +21,8 @@ from types import MappingProxyType
 from zlib import crc32
 
 from agents.registry import missing_extra
-from mmzero_env.errors import UserError, unknown
-from mmzero_env.protocol import ROLES, Completion, Request, Response, Role
+from mmzero_env.errors import UserError
+from mmzero_env.protocol import Completion, Request, Response, Role
 
 try:
     from agents.endpoint_settings import EndpointSettings
@@ -32,7 +32,7 @@ try:
     from agents.vocabulary import Vocabulary
 except ModuleNotFoundError as error:
     raise missing_extra(error, "endpoint") from error
-from agents.policy import PolicyError
+from agents.policy import PolicyError, roles_of
 from agents.usage import Prices
 
 log = logging.getLogger("mmzero")
@@ -130,6 +130,34 @@ class VllmPolicy(HttpPolicy):
         """Served adapter name of each role; a role that is absent plays with the base model."""
         return MappingProxyType(dict(self._adapters))
 
+    @property
+    def served(self) -> Mapping[Role, tuple[str, str]]:
+        """Served name and path of each adapter that :meth:`load_adapter` loaded, for others."""
+        return MappingProxyType(
+            {
+                role: (name, self._paths[name])
+                for role, name in self._adapters.items()
+                if name in self._paths
+            }
+        )
+
+    def follow(self, adapters: Mapping[Role, tuple[str, str]]) -> None:
+        """Play roles with adapters that another client of the same servers has loaded.
+
+        Nothing is loaded now and nothing is ever unloaded; a server that has lost an adapter
+        by a restart is given it again.
+
+        Args:
+            adapters: What the other client's :attr:`served` says. A role that is absent goes
+                on as it did.
+
+        Raises:
+            UserError: If a role is unknown.
+        """
+        if adapters:
+            roles_of(tuple(adapters))
+        self._background.submit(self._take_over(dict(adapters))).result()
+
     def connect(self) -> None:
         """Wait until every server answers, and see that each can serve this policy.
 
@@ -142,14 +170,14 @@ class VllmPolicy(HttpPolicy):
 
         self._background.submit(ready()).result()
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
         """Switch a role to a new version of its adapter.
 
         Every server loads it before the role is switched; the old version is unloaded once
         no open request uses it, and its files must stay until then.
 
         Args:
-            role: Who plays with it from now on.
+            role: Who plays with it from now on, one or several.
             name: Served name, new with each version.
             path: Folder of the adapter, readable where the servers run; new with each
                 version, since vLLM's cache of prefixes knows an adapter by name and path.
@@ -158,15 +186,14 @@ class VllmPolicy(HttpPolicy):
             UserError: If the role is unknown or name or path were used before.
             PolicyError: If a server does not take it; the role is then not switched.
         """
-        if role not in ROLES:
-            raise unknown("role", role, ROLES)
+        roles = roles_of(role)
         path = os.path.abspath(path)
         if name in self._paths or path in self._paths.values() or name in self._adapters.values():
             raise UserError(
                 f"adapter {name!r} at {path}: each version needs a new name and a new path, "
                 "since vLLM keeps what it computed with the old one"
             )
-        self._background.submit(self._switch(role, name, path)).result()
+        self._background.submit(self._switch(roles, name, path)).result()
 
     def score(
         self, request: Request, completion_ids: Sequence[int]
@@ -288,17 +315,25 @@ class VllmPolicy(HttpPolicy):
                 self._vocabulary = loaded
         return self._vocabulary
 
-    async def _switch(self, role: Role, name: str, path: str) -> None:
+    async def _switch(self, roles: tuple[Role, ...], name: str, path: str) -> None:
         try:
             await together([server.load(name, path) for server in self._servers])
         except BaseException:
             self._chore(self._unload(name))
             raise
-        old = self._adapters.get(role)
-        self._paths[name], self._adapters[role] = path, name
-        if old in self._paths:
-            self._retired.add(old)
+        old = {self._adapters[role] for role in roles if role in self._adapters}
+        self._paths[name] = path
+        self._adapters.update(dict.fromkeys(roles, name))
+        self._retired.update(old & self._paths.keys())
         self._unload_unused()
+
+    async def _take_over(self, adapters: Mapping[Role, tuple[str, str]]) -> None:
+        self._adapters.update({role: name for role, (name, _) in adapters.items()})
+        known = {**self._paths, **dict(adapters.values())}
+        self._paths = {name: known[name] for name in self._adapters.values() if name in known}
+        for server in self._servers:
+            server.adapters.clear()
+            server.adapters.update(self._paths)
 
     def _unload_unused(self) -> None:
         for name in list(self._retired):

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from agents.policy import PolicyError, answer_all, check_request
+from agents.policy import PolicyError, answer_all, check_request, roles_of
 from agents.registry import missing_extra
 from agents.vllm_installation import Installation
 from agents.vllm_settings import VllmSettings, find_model
-from mmzero_env.errors import UserError, unknown
-from mmzero_env.protocol import ROLES, Completion, Request, Response, Role
+from mmzero_env.errors import UserError
+from mmzero_env.protocol import Completion, Request, Response, Role
 
 try:
     from agents.vllm_core import Ask, VllmCore
@@ -134,13 +134,13 @@ class VllmEngine:
         """Answer every request; see :meth:`agents.policy.Policy.generate`."""
         return answer_all(self.submit, requests)
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
         """Switch a role to a new version of its adapter.
 
         The old version is let go of once no open request uses it.
 
         Args:
-            role: Who plays with it from now on.
+            role: Who plays with it from now on, one or several.
             name: New with each version.
             path: Folder of the adapter; new with each version, since vLLM's cache of prefixes
                 knows an adapter by name and path.
@@ -150,8 +150,7 @@ class VllmEngine:
                 no adapter, or the engine was made without room for adapters.
             PolicyError: If the engine does not take it; the role is then not switched.
         """
-        if role not in ROLES:
-            raise unknown("role", role, ROLES)
+        roles = roles_of(role)
         if not self._max_loras:
             raise UserError(f"{self.name} was made with max_loras=0, without room for adapters")
         folder = Path(path).absolute()
@@ -167,9 +166,10 @@ class VllmEngine:
         self._core.load(name, str(folder))
         self._used |= {name, str(folder)}
         with self._switching:
-            old, self._adapters[role] = self._adapters.get(role), name
-            if old is not None:
-                self._core.retire(old)
+            old = {self._adapters[each] for each in roles if each in self._adapters}
+            self._adapters.update(dict.fromkeys(roles, name))
+            for each in old.difference(self._adapters.values()):
+                self._core.retire(each)
 
     def score(
         self, request: Request, completion_ids: Sequence[int]

@@ -113,9 +113,9 @@ def measure(role: Role, steps: int, folder: Path) -> dict[str, float]:
         stages.run(
             stages.Stage(
                 iteration=1,
-                role=role,
+                kind=role,
                 config=config,
-                learner=policies[role],
+                learners=policies,
                 players=Players(policies),
                 renderer=TimedRenderer(renderer, clock),
                 design=config.design(),

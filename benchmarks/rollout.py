@@ -54,8 +54,7 @@ from mmzero_env.episode import Episode as OneEpisode
 from mmzero_env.episode import EpisodeConfig
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, TOPICS, Role, Sampling
-from mmzero_env.rendering import Renderer
-from trainers.render_queue import JobRenderer
+from mmzero_env.rendering import JobRenderer, Renderer
 from trainers.rollout import Mode, collect
 from trainers.rollout_stats import RolloutStats
 

@@ -17,7 +17,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib import metadata
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -47,13 +47,14 @@ from mmzero_env.record_schema import (
     Scalar,
     VoteRecord,
 )
-from mmzero_env.rendering import Renderer, RenderLimits
+from mmzero_env.rendering import RenderLimits
 from mmzero_env.rendering.backends import backend_versions, resolve_backend
 from mmzero_env.rewards import DESIGNS, Constants, RewardDesign
 
 __all__ = [
     "SCHEMA",
     "CodeRecord",
+    "Drawer",
     "EpisodeRecord",
     "FailureRecord",
     "RewardRecord",
@@ -61,6 +62,7 @@ __all__ = [
     "VoteRecord",
     "batch_to_records",
     "convert",
+    "drawing_versions",
     "episode_to_record",
     "image_to_png",
     "png_to_image",
@@ -70,6 +72,26 @@ __all__ = [
 ]
 
 
+@runtime_checkable
+class Drawer(Protocol):
+    """What a record says of the renderer: see :class:`mmzero_env.rendering.Renderer`."""
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        ...
+
+    @property
+    def limits(self) -> RenderLimits:
+        """Limits of one rendering."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """Name of the drawing backend."""
+        ...
+
+
 def episode_to_record(
     outcome: EpisodeOutcome,
     rewards: EpisodeRewards,
@@ -77,7 +99,7 @@ def episode_to_record(
     seed: int | None = None,
     config: EpisodeConfig | None = None,
     design: RewardDesign | None = None,
-    renderer: Renderer | None = None,
+    renderer: Drawer | None = None,
     batch: str | None = None,
     population: int = 1,
     memory: Sequence[Sequence[str]] = (),
@@ -154,7 +176,7 @@ def episode_to_record(
         "config": _config(config) if config is not None else _apparent_config(outcome),
         "design": None if design is None else _design(design),
         "render": None if renderer is None else _render(renderer),
-        "versions": dict(_versions("cairosvg" if renderer is None else renderer.backend)),
+        "versions": dict(drawing_versions("cairosvg" if renderer is None else renderer.backend)),
         "topic": outcome.topic,
         "proposal_text": outcome.proposal_text,
         "proposal": cast("ProposalRecord", asdict(outcome.proposal)) if parsed else None,
@@ -170,7 +192,7 @@ def batch_to_records(
     rewards: Sequence[EpisodeRewards],
     *,
     design: RewardDesign,
-    renderer: Renderer | None = None,
+    renderer: Drawer | None = None,
     memory: Sequence[Sequence[str]] = (),
 ) -> list[EpisodeRecord]:
     """Episodes that were scored together as records that can be replayed together.
@@ -281,7 +303,7 @@ def _design(design: RewardDesign) -> DesignRecord:
     return {"name": design.name, "overrides": overrides if made == design else None}
 
 
-def _render(renderer: Renderer) -> RenderRecord:
+def _render(renderer: Drawer) -> RenderRecord:
     usual = asdict(RenderLimits())
     limits = asdict(renderer.limits)
     return {
@@ -293,7 +315,15 @@ def _render(renderer: Renderer) -> RenderRecord:
 
 
 @functools.cache
-def _versions(backend: str) -> dict[str, str]:
+def drawing_versions(backend: str) -> dict[str, str]:
+    """Versions of this package and of the libraries that decide on a backend's pixels.
+
+    Args:
+        backend: Name of the backend.
+
+    Returns:
+        Versions by name; do not change it. What is not installed is left out.
+    """
     found = {"mmzero-env": __version__, "cairosvg": metadata.version("cairosvg")}
     try:
         # cairocffi loads libcairo when it is imported; other backends do without it.

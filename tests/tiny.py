@@ -144,7 +144,7 @@ class TinyPolicy:
             pictured = {
                 "pixel_values": prompt.pixel_values.to(self.model.dtype),
                 "image_grid_thw": prompt.image_grid_thw,
-                "mm_token_type_ids": (ids == 5).long(),
+                "mm_token_type_ids": (ids == self.model.config.image_token_id).long(),
             }
         out = self.model(input_ids=ids, use_cache=False, **pictured)
         return out.logits[0, len(prompt.prompt_ids) - 1 :]

@@ -5,11 +5,12 @@ A model folder where a role is a model of its own, an adapter folder where it is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from agents.loading import ADAPTER_FILE
 from mmzero_env.errors import UserError
-from mmzero_env.protocol import Role
+from mmzero_env.protocol import ROLES, Role
 from trainers import atomic
 from trainers.learner import Learner
 
@@ -17,6 +18,16 @@ from trainers.learner import Learner
 def folder(run: Path, iteration: int, role: Role) -> Path:
     """Where the checkpoint of a role after an iteration lies."""
     return run / "checkpoints" / f"iter-{iteration}" / role
+
+
+def last(found: Mapping[Role, Path]) -> Path | None:
+    """The one of several roles' checkpoints that was written last, by iteration and role."""
+    order = {role: place for place, role in enumerate(ROLES)}
+
+    def age(role: Role) -> tuple[int, int]:
+        return int(found[role].parent.name.removeprefix("iter-")), order[role]
+
+    return found[max(found, key=age)] if found else None
 
 
 def save(policy: Learner, path: Path) -> None:

@@ -1,10 +1,10 @@
-"""The command line: ``mmzero evolve``, ``eval``, ``report``, ``replay``, ``serve``, ``doctor``.
+"""The command line: ``mmzero evolve``, ``eval``, ``report``, ``serve``, ``plan`` and more.
 
 Exit codes: 0 done, 1 a failure of ours (finished stages are saved), a replay that came
-out different or a machine that cannot render, 2 a mistake in what was asked, 130 stopped
-by Ctrl-C. Results go to standard output, progress and errors to standard error. Heavy
-imports happen inside the commands, so that ``mmzero --help`` is quick and ``mmzero
-report`` needs no torch.
+out different, a plan that does not fit or a machine that cannot render, 2 a mistake in what
+was asked, 130 stopped by Ctrl-C. Results go to standard output, progress and errors to
+standard error. Heavy imports happen inside the commands, so that ``mmzero --help`` is quick
+and ``mmzero report`` needs no torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from mmzero_env.errors import EngineError, UserError, unknown
 from mmzero_env.protocol import ROLES
-from trainers import ranks, serve
+from trainers import plan_command, ranks, serve
 from trainers.version import version
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ RUNS = Path("runs")
 SUITES = ("probe",)
 # Every module of the extra that the loop imports, for one clear message instead
 # of whichever ImportError happens to come first.
-EXTRAS = {"train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets")}
+EXTRAS = {
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,12 +155,13 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print for machines")
     doctor.set_defaults(command=_doctor)
     serve.add_parser(commands)
+    plan_command.add_parser(commands)
     return parser
 
 
 def _evolve(args: argparse.Namespace) -> int:
     """``mmzero evolve``."""
-    _require("train", "mmzero evolve")
+    require("train", "mmzero evolve")
     from trainers import evolve, progress
 
     together = ranks.join()
@@ -332,7 +335,7 @@ def _policies(model: str) -> Mapping[Role, Policy]:
     else:
         specs = [f"transformers:{model}" if path.is_dir() else model] * len(ROLES)
     if any(not spec.startswith(("scripted:", "openai:")) for spec in specs):
-        _require("train", f"mmzero eval {model}")
+        require("train", f"mmzero eval {model}")
     import agents
 
     made = {spec: agents.make(spec) for spec in dict.fromkeys(specs)}
@@ -386,7 +389,7 @@ def _print_table(title: str, probe: Probe) -> None:
     console.print(table)
 
 
-def _require(extra: str, command: str) -> None:
+def require(extra: str, command: str) -> None:
     """Stop with the pip command when a module of an extra is not installed."""
     missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
     if missing:

@@ -13,18 +13,22 @@ from mmzero_env.errors import UserError, unknown
 from mmzero_env.rewards import get_design
 from mmzero_env.rewards.design_files import SUFFIX, read_settings
 from trainers import atomic
+from trainers.monitor_config import MonitorConfig
 from trainers.run_config import FilterConfig, ProbeConfig, RunConfig, ServeConfig
 from trainers.stage_config import StageConfig
 
 PRESETS = Path(__file__).parent / "presets"
 
-_TABLES: Mapping[str, type[StageConfig | FilterConfig | ProbeConfig | ServeConfig]] = {
+_TABLES: Mapping[
+    str, type[StageConfig | FilterConfig | ProbeConfig | ServeConfig | MonitorConfig]
+] = {
     "proposer": StageConfig,
     "coder": StageConfig,
     "solver": StageConfig,
     "filters": FilterConfig,
     "probe": ProbeConfig,
     "serve": ServeConfig,
+    "monitor": MonitorConfig,
 }
 
 
@@ -153,9 +157,12 @@ def _typed(key: str, value: Any, kind: type) -> Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, str):
+    if kind is bool and value in ("true", "false"):
+        return value == "true"
+    if isinstance(value, str) and kind is not bool:
         try:
             return kind(value)
         except ValueError:
             pass
-    raise UserError(f"{key} expects a value of type {kind.__name__}, got {value!r}")
+    wanted = "true or false" if kind is bool else f"a value of type {kind.__name__}"
+    raise UserError(f"{key} expects {wanted}, got {value!r}")

@@ -64,6 +64,7 @@ class Lane:
             self.completions,
             self.tokens,
             Occupancy.of(self.opened, self.closed),
+            (tuple(self.opened), tuple(self.closed)),
         )
 
 

@@ -36,11 +36,13 @@ from trl.trainer.utils import add_fused_lm_head
 
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Request
+from trainers.devices import moved
 from trainers.groups import Group
 from trainers.grpo_math import truncated_importance
 from trainers.grpo_settings import GRPOSettings, StepMetrics
 from trainers.grpo_tally import StepTally
 from trainers.ranks import ALONE, Ranks
+from trainers.reference import switched_on
 from trainers.rows import Encoded, Row, collate, levelled, micro_batches, padding_row, rows_of
 from trainers.sharded import accept_update, check_engine, shard_frozen
 from trainers.shared_images import shared_images, vision_tower
@@ -79,7 +81,8 @@ class EpisodeTrainer(GRPOTrainer):
         settings: Numbers of the stage.
         source: Gives the groups of a step.
         first_step: Where a resumed stage goes on.
-        reference: The frozen model of the KL term; needed if ``settings.beta``.
+        reference: The frozen model of the KL term, or the name of a frozen adapter of
+            ``policy.model``; needed if ``settings.beta``.
         on_begin: Called with optimizer and scheduler before the first update.
         on_step: Called with the metrics of every step.
         output_dir: A folder for TRL.
@@ -118,12 +121,13 @@ class EpisodeTrainer(GRPOTrainer):
         self._per_update = settings.micro_batches_per_update(ranks.size)
         self._updates = settings.updates_per_step * settings.num_iterations
         updates_left = (settings.steps - first_step) * self._updates
+        tower = vision_tower(policy.model)
         config = _trl_config(
             settings,
             updates=updates_left,
             micro_batches=self._per_update,
-            # Text leaves a whole model's vision tower without gradients, adapters never.
-            unused=not hasattr(policy.model, "peft_config"),
+            # Text leaves a trained vision tower without gradients.
+            unused=tower is None or any(weight.requires_grad for weight in tower.parameters()),
             # An engine moves the weights to where they are trained.
             on_cpu=policy.model.device.type == "cpu" and not ranks.engine,
             output_dir=output_dir,
@@ -142,13 +146,17 @@ class EpisodeTrainer(GRPOTrainer):
         check_engine(self.accelerator, ranks)
         self.remove_callback(PrinterCallback)
         self.beta = settings.beta
-        self._towers = {id(policy.model): vision_tower(policy.model)}
-        self._frozen = None
-        if settings.beta:
-            self._frozen = reference.to(policy.model.device).eval().requires_grad_(False)
-            add_fused_lm_head(self._frozen, temperature=settings.temperature)
-            self._towers[id(self._frozen)] = vision_tower(self._frozen)
-            self._frozen = shard_frozen(self._frozen, self.accelerator, ranks)
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        if not (isinstance(checkpointing, dict) and checkpointing.get("use_reentrant")):
+            # TRL opens the embeddings of models with adapters for re-entrant checkpointing,
+            # which would make a frozen vision tower compute gradients for nobody.
+            policy.model.disable_input_require_grads()
+        self._towers = {id(policy.model): tower}
+        self._reference = reference if settings.beta else None
+        if isinstance(self._reference, torch.nn.Module):
+            add_fused_lm_head(_plain(self._reference), temperature=settings.temperature)
+            self._towers[id(self._reference)] = vision_tower(self._reference)
+            self._reference = shard_frozen(self._reference, self.accelerator, ranks)
         self._vision_tokens = _vision_tokens(policy.model.config)
         self._image_token = getattr(policy.model.config, "image_token_id", None)
         self._micro: list[dict[str, Any]] = []
@@ -194,10 +202,11 @@ class EpisodeTrainer(GRPOTrainer):
         self.tally = tally = StepTally(step, settings.updates_per_step * settings.num_iterations)
         started = time.perf_counter()
         self.policy.model.eval()
-        groups = self.ranks.share(lambda: self.source(step))
+        groups = self.ranks.share(lambda: self._collect(step))
+        # Other roles may have played since, through adapters of their own on this model.
+        self.policy.model.eval()
         tally.seconds_rollout = time.perf_counter() - started
         started = time.perf_counter()
-        settings.check(groups)
         laid_out = rows_of(
             groups,
             self.policy.encode,
@@ -213,6 +222,11 @@ class EpisodeTrainer(GRPOTrainer):
         self.policy.model.train()
         tally.started = started
         return {"micro_batches": batches}
+
+    def _collect(self, step: int) -> list[Group]:
+        groups = self.source(step)
+        self.settings.check(groups)
+        return groups
 
     def _update(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """The micro-batches of one optimizer update."""
@@ -250,7 +264,8 @@ class EpisodeTrainer(GRPOTrainer):
             }[self.loss_type]
             batch["num_items_in_batch"] = torch.tensor(float(total_tokens), device=device)
             self._freeze(batch)
-            batches.append(batch)
+            # A step of large pictures is many times what a GPU holds.
+            batches.append(moved(batch, "cpu"))
         return batches
 
     def _freeze(self, batch: dict[str, Any]) -> None:
@@ -277,8 +292,11 @@ class EpisodeTrainer(GRPOTrainer):
             )
         else:
             batch["old_per_token_logps"] = sampler
-        if self._frozen is not None:
-            batch["ref_per_token_logps"] = self._score(self._frozen, batch)
+        if isinstance(self._reference, str):
+            with switched_on(self.accelerator.unwrap_model(self.model), self._reference):
+                batch["ref_per_token_logps"] = self._score(self.model, batch)
+        elif self._reference is not None:
+            batch["ref_per_token_logps"] = self._score(self._reference, batch)
 
     def _pack(self, batch: dict[str, Any]) -> PackedRows | None:
         config = self.policy.model.config
@@ -338,7 +356,7 @@ class EpisodeTrainer(GRPOTrainer):
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         """TRL's loss of one micro-batch, weighted into the loss of the update."""
-        self._batch = inputs
+        self._batch = inputs = moved(inputs, self.accelerator.device)
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = loss * inputs["loss_scale"]
         assert self.tally is not None  # made when the step began
@@ -405,7 +423,7 @@ def _trl_config(
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
         max_grad_norm=settings.max_grad_norm,
-        lr_scheduler_type=settings.schedule,
+        lr_scheduler_type=_schedule(settings),
         warmup_steps=settings.warmup_updates,
         optim="adamw_torch",
         epsilon=settings.epsilon,
@@ -437,14 +455,25 @@ def _trl_config(
     )
 
 
+def _schedule(settings: GRPOSettings) -> str:
+    """The name of the schedule in transformers, whose plain constant one has no warm-up."""
+    if settings.schedule == "constant" and settings.warmup_updates:
+        return "constant_with_warmup"
+    return settings.schedule
+
+
 def _no_reward(**kwargs: Any) -> list[float | None]:
     raise EngineError("TRL asked for a reward; rewards come with the groups")
 
 
 def _core(model: Any) -> Any:
     """The network below the language-model head, adapters or not."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return plain.base_model
+    return _plain(model).base_model
+
+
+def _plain(model: Any) -> Any:
+    """The model below its adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _vision_tokens(config: Any) -> frozenset[int]:

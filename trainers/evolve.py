@@ -7,6 +7,7 @@ its judges, then the Coder on the new Proposer's proposals, judged by the *Solve
 (the published script loads the Coder there by mistake), then the Solver on what the
 other two now produce. All three start from one base model. The probe measures the
 truth before the first and after every iteration; nothing is ever trained on it.
+With ``mode = "simultaneous"`` all three learn from the same episodes instead.
 
 A run that was killed at any moment goes on from the last saved step of its unfinished stage
 (:mod:`trainers.stage_state`) and comes out as if nothing had happened.
@@ -18,7 +19,7 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,22 +31,23 @@ from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.errors import UserError
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import ROLES, Role
-from mmzero_env.rendering import Renderer
-from mmzero_env.world import SIDE
 from mmzero_env.world.probe import probe_items
-from trainers import atomic, checkpoints, followers, stages
+from trainers import atomic, checkpoints, followers, joint_stage, stages, standing
 from trainers import config as configs
 from trainers.evaluate import scores
 from trainers.learner import Learner
 from trainers.learners import make_learners
+from trainers.monitors import Watch
 from trainers.players import Players, open_players
 from trainers.progress import Progress
 from trainers.ranks import ALONE, Ranks
-from trainers.run_config import RunConfig
+from trainers.rollback import decide
+from trainers.run_config import SIMULTANEOUS, RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_state import StageStore
-
-PROBE = "probe"
+from trainers.standing import PROBE
+from trainers.trackers import open_trackers, require_trackers
+from trainers.venue import Venue, open_venue
 
 
 def run(config: RunConfig, *, resume: bool, progress: Progress, ranks: Ranks = ALONE) -> None:
@@ -55,8 +57,8 @@ def run(config: RunConfig, *, resume: bool, progress: Progress, ranks: Ranks = A
         config: The run; ``config.out`` is created unless it is resumed.
         resume: Go on with the run in ``config.out``.
         progress: Is told what happens.
-        ranks: The processes that train. The main one runs the loop and writes the files; all
-            read checkpoints from ``config.out``.
+        ranks: The processes that train. The main one runs the loop, and it alone reads and
+            writes ``config.out``.
 
     Raises:
         UserError: If the model cannot be trained here or the run's files are damaged.
@@ -68,43 +70,47 @@ def run(config: RunConfig, *, resume: bool, progress: Progress, ranks: Ranks = A
         with followers.leading(ranks):
             _lead(config, resume, progress, ranks)
     else:
-        finished: dict[Role, Path] = ranks.share(dict)
-        followers.follow(_learners(config, finished, ranks), ranks)
+        # Newer weights come from the main rank when they are needed.
+        followers.follow(_learners(config, {}, ranks), ranks)
 
 
 def _lead(config: RunConfig, resume: bool, progress: Progress, ranks: Ranks) -> None:
-    followers.check(config.policy, ranks)
+    followers.check(config, ranks)
+    require_trackers(config.trackers)
     folder = Path(config.out)
     with ExitStack() as stack:
         store = StageStore(folder)
         if resume:
-            log = RunLog(folder, progress)
+            log = RunLog(folder, progress, Watch(config.monitor))
             _go_back(log, store)
-            learners = _learners(config, _newest(log), ranks)
+            learners = _learners(config, standing.weights(config, log), ranks)
             players = stack.enter_context(open_players(config, learners, progress.note))
+            venue = stack.enter_context(open_venue(config, players.specs, progress.note))
         else:
             # Loaded first: a model that cannot be trained or an engine that does not start
             # must not leave a run directory behind.
             learners = _learners(config, {}, ranks)
             players = stack.enter_context(open_players(config, learners, progress.note))
+            venue = stack.enter_context(open_venue(config, players.specs, progress.note))
             configs.save(config, folder)
-            log = RunLog(folder, progress)
-        renderer = stack.enter_context(_renderer(config, config.image_size))
-        probe_renderer = stack.enter_context(_renderer(config, SIDE))
+            log = RunLog(folder, progress, Watch(config.monitor))
+        if not log.done:
+            standing.keep_base(config, learners, folder)
+        log.trackers = stack.enter_context(open_trackers(config, progress.note))
         probe = Probe(
             probe_items(config.probe.items, config.probe.seed),
             get_prompts(config.prompts),
-            probe_renderer,
+            venue.probe_renderer,
             samples=config.probe.samples,
             forms=config.code_forms,
         )
-        _iterate(_Run(config, learners, players, renderer, probe, log, store, progress, ranks))
+        _iterate(_Run(config, learners, players, venue, probe, log, store, progress, ranks))
 
 
-def _learners(config: RunConfig, finished: dict[Role, Path], ranks: Ranks) -> dict[Role, Learner]:
-    if ranks.is_main:
-        ranks.share(lambda: finished)
-    return make_learners(config, finished)
+def _learners(
+    config: RunConfig, finished: Mapping[Role, Path], ranks: Ranks
+) -> dict[Role, Learner]:
+    return make_learners(replace(config, device="cpu") if ranks.host else config, finished)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class _Run:
     config: RunConfig
     learners: Mapping[Role, Learner]
     players: Players
-    renderer: Renderer
+    venue: Venue
     probe: Probe
     log: RunLog
     store: StageStore
@@ -130,6 +136,7 @@ def _go_back(log: RunLog, store: StageStore) -> None:
         store.forget(part)
     state = store.unfinished()
     log.cut_back(None if state is None else state.files)
+    log.watch_again()
 
 
 def _iterate(run: _Run) -> None:
@@ -137,35 +144,56 @@ def _iterate(run: _Run) -> None:
     config, log = run.config, run.log
     memory = _memory(config, log)
     first = 1 + sum(part.endswith(f"/{PROBE}") and part != f"0/{PROBE}" for part in log.done)
-    run.progress.start(config.iterations, (*ROLES, PROBE), min(first, config.iterations))
+    run.progress.start(config.iterations, (*config.stages, PROBE), min(first, config.iterations))
     if f"0/{PROBE}" not in log.done:
         _measure(0, run)
     for iteration in range(1, config.iterations + 1):
-        for role in ROLES:
-            if f"{iteration}/{role}" not in log.done:
-                _train(iteration, role, run, memory)
+        if not _may_begin(iteration, run, memory):
+            return
+        for kind in config.stages:
+            if f"{iteration}/{kind}" not in log.done:
+                _train(iteration, kind, run, memory)
         if f"{iteration}/{PROBE}" not in log.done:
             _measure(iteration, run)
 
 
-def _train(iteration: int, role: Role, run: _Run, memory: CaptionMemory) -> None:
-    """One stage, and its checkpoint."""
-    part = f"{iteration}/{role}"
+def _may_begin(iteration: int, run: _Run, memory: CaptionMemory) -> bool:
+    """What the iteration before decides: to go on, to go on from an earlier one, to stop."""
+    if iteration == 1 or any(part.startswith(f"{iteration}/") for part in run.log.done):
+        return True
+    verdict = decide(run.log.rows(), run.config.monitor, iteration - 1)
+    if verdict.action == "go_on":
+        return True
+    best = f"iteration {verdict.best}" if verdict.best else "the base model"
+    if verdict.action == "stop":
+        run.progress.note(f"{verdict.reason}. The run stops; the best weights are those of {best}.")
+        return False
+    run.progress.note(f"{verdict.reason}. Iteration {iteration} starts from {best}.")
+    standing.put_back(run.config, run.learners, run.log.folder, verdict.best)
+    _recall(memory, run.log, verdict.best)
+    for role in ROLES:
+        run.players.publish(role)
+    return True
+
+
+def _train(iteration: int, kind: str, run: _Run, memory: CaptionMemory) -> None:
+    """One stage, and its checkpoints."""
+    part = f"{iteration}/{kind}"
     resumed = run.store.load(part)
     if resumed is None:
         # Prompts without a state: the run was killed while they were being collected.
         run.store.forget(part)
     else:
         memory.load_state_dict(resumed.memory)
-    steps = run.config.stage(role).steps
-    run.progress.stage(iteration, role, steps, 0 if resumed is None else resumed.steps)
+    steps = run.config.steps(kind)
+    run.progress.stage(iteration, kind, steps, 0 if resumed is None else resumed.steps)
     stage = stages.Stage(
         iteration=iteration,
-        role=role,
+        kind=kind,
         config=run.config,
-        learner=run.learners[role],
+        learners=run.learners,
         players=run.players,
-        renderer=run.renderer,
+        renderer=run.venue.renderer,
         design=run.config.design(),
         memory=memory,
         log=run.log,
@@ -173,17 +201,21 @@ def _train(iteration: int, role: Role, run: _Run, memory: CaptionMemory) -> None
         resumed=resumed,
         note=run.progress.note,
         ranks=run.ranks,
+        executor=run.venue.executor,
     )
+    roles = ROLES if kind == SIMULTANEOUS else (stage.role,)
     if steps:
-        stages.run(stage)
-    folder = checkpoints.folder(run.log.folder, iteration, role)
-    checkpoints.save(run.learners[role], folder)
-    if role == "proposer":
+        train = joint_stage.run if kind == SIMULTANEOUS else stages.run
+        train(stage)
+    for role in roles:
+        checkpoints.save(run.learners[role], checkpoints.folder(run.log.folder, iteration, role))
+    if "proposer" in roles:
         _save_memory(run.log, iteration, memory)
     run.log.finish(part)
     run.store.forget(part)
     # After everything is on disk: an engine that is gone by now costs nothing but a resume.
-    run.players.publish(role)
+    for role in roles:
+        run.players.publish(role)
 
 
 def quiet_transformers() -> None:
@@ -192,40 +224,27 @@ def quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _renderer(config: RunConfig, size: int) -> Renderer:
-    return Renderer(
-        size=size,
-        workers=config.render_workers,
-        backend=config.render_backend,
-        forms=config.code_forms,
-    )
-
-
-def _newest(log: RunLog) -> dict[Role, Path]:
-    """The newest checkpoint of every role that has one."""
-    found: dict[Role, Path] = {}
-    for role in ROLES:
-        done = [int(part.split("/")[0]) for part in log.done if part.endswith(f"/{role}")]
-        if done:
-            found[role] = checkpoints.folder(log.folder, max(done), role)
-    return found
-
-
 def _memory_path(log: RunLog, iteration: int) -> Path:
     return log.folder / "state" / f"captions-{iteration}.json"
 
 
 def _memory(config: RunConfig, log: RunLog) -> CaptionMemory:
-    """The captions of the Proposer's stages that are finished."""
+    """The captions of the Proposer's stages that led to its weights."""
     memory = CaptionMemory(max(1, config.design().constants.memory_steps))
-    done = [int(part.split("/")[0]) for part in log.done if part.endswith("/proposer")]
-    if done:
-        path = _memory_path(log, max(done))
-        try:
-            memory.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, UserError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+    _recall(memory, log, standing.iteration_of(config, log, "proposer"))
     return memory
+
+
+def _recall(memory: CaptionMemory, log: RunLog, iteration: int) -> None:
+    """Fill the memory with what it held after an iteration's Proposer stage."""
+    if not iteration:
+        memory.load_state_dict(CaptionMemory().state_dict())
+        return
+    path = _memory_path(log, iteration)
+    try:
+        memory.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, UserError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def _save_memory(log: RunLog, iteration: int, memory: CaptionMemory) -> None:

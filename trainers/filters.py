@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mmzero_env.protocol import EpisodeOutcome, EpisodeRewards, Image, Proposal
+from mmzero_env.rewards import RewardDesign
+from trainers import quantities
 from trainers.run_config import FilterConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +26,8 @@ class LabelledQuestion:
         proposal: The proposal behind the picture.
         image: The picture, (H, W, 3) uint8.
         question: The hard question.
-        label: The silver label, voted at the start of the stage.
+        label: The silver label, voted when the picture was drawn.
+        easy_agrees: Whether the easy question's silver label is the Proposer's answer.
     """
 
     id: str
@@ -29,15 +35,14 @@ class LabelledQuestion:
     image: Image
     question: str
     label: str
+    easy_agrees: bool | None = None
 
 
-def coder_prompts(
-    proposals: Sequence[Proposal], rates: Sequence[float], filters: FilterConfig
-) -> list[Proposal]:
+def coder_prompts(proposals: Sequence[T], rates: Sequence[float], filters: FilterConfig) -> list[T]:
     """Proposals that the current Coder renders sometimes, but not always.
 
     Args:
-        proposals: Candidates.
+        proposals: Candidates: proposals, or what was made of them.
         rates: For each, the share of the Coder's codes that rendered.
         filters: The bounds.
 
@@ -52,6 +57,7 @@ def solver_prompts(
     outcomes: Sequence[EpisodeOutcome],
     rewards: Sequence[EpisodeRewards],
     filters: FilterConfig,
+    design: RewardDesign,
 ) -> list[LabelledQuestion]:
     """Pictures whose easy vote agrees and whose hard vote is neither noise nor settled.
 
@@ -61,6 +67,7 @@ def solver_prompts(
             picture without a label for its hard question is not used.
         filters: The bounds; those of the hard vote apply to the share of the answers
             that equal the label.
+        design: How answers are compared.
 
     Returns:
         One prompt a picture that passed.
@@ -85,6 +92,7 @@ def solver_prompts(
                         image,
                         outcome.proposal.hard_question,
                         hard.winner,
+                        quantities.easy_agrees(outcome.proposal, judged, design),
                     )
                 )
     return kept

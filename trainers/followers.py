@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import Role
@@ -20,6 +20,7 @@ from trainers.grpo_settings import GRPOSettings, StepMetrics
 from trainers.learner import Learner
 from trainers.players import LOCAL
 from trainers.ranks import Ranks
+from trainers.run_config import SIMULTANEOUS, RunConfig
 from trainers.stage_state import StageState
 
 
@@ -31,13 +32,13 @@ class Training:
         role: Whose weights are trained.
         settings: Numbers of the stage.
         seed: Seeds TRL's generators.
-        resumed: Where an interrupted stage goes on, or None.
+        steps_done: Where an interrupted stage goes on; 0 begins it.
     """
 
     role: Role
     settings: GRPOSettings
     seed: int
-    resumed: StageState | None
+    steps_done: int
 
     def run(
         self,
@@ -45,6 +46,7 @@ class Training:
         source: Callable[[int], list[Group]],
         on_step: Callable[[StepMetrics, GroupTrainer], None],
         ranks: Ranks,
+        resumed: StageState | None = None,
     ) -> None:
         """Train, on this rank and at the same time on all others.
 
@@ -53,6 +55,7 @@ class Training:
             source: Gives the groups of a step; called on the main rank.
             on_step: Called on the main rank after every step, with the trainer.
             ranks: Who trains.
+            resumed: The stage as it was saved, on the main rank.
         """
         with tempfile.TemporaryDirectory() as scratch:
             trainer = GroupTrainer(
@@ -64,26 +67,33 @@ class Training:
                 seed=self.seed,
                 ranks=ranks,
             )
-            if self.resumed is not None and self.resumed.steps:
-                trainer.load_state_dict(self.resumed.trainer(self.role))
+            if self.steps_done:
+
+                def saved() -> dict[str, Any]:
+                    assert resumed is not None  # the main rank has it
+                    return resumed.trainer(self.role)
+
+                trainer.load_state_dict(ranks.share(saved))
             trainer.train()
 
 
-def check(policy: str, ranks: Ranks) -> None:
-    """Refuse a sampler that these ranks cannot feed.
-
-    Args:
-        policy: A run's ``policy``.
-        ranks: Who trains.
+def check(config: RunConfig, ranks: Ranks) -> None:
+    """Refuse a run that these ranks cannot train.
 
     Raises:
-        UserError: If weights in pieces were to sample, or vLLM to share a process with ranks.
+        UserError: If weights in pieces were to sample, vLLM to share a process with ranks, or
+            trainers to take turns on them.
     """
+    policy = config.policy
+    if config.mode == SIMULTANEOUS and (ranks.size > 1 or ranks.engine):
+        raise UserError(
+            f"mode={SIMULTANEOUS} trains in one process, and a launcher started {ranks.size}; "
+            "expected mode=phased, or a start without the launcher"
+        )
     if policy == LOCAL and ranks.engine:
         raise UserError(
             f"policy=local samples from whole weights, and {ranks.engine} holds them in pieces. "
-            "Sample from vLLM servers (--set policy=vllm --set lora_rank=16), or launch with "
-            "trainers/accelerate/ddp.yaml"
+            "Sample from vLLM servers (--set policy=vllm), or launch with ddp.yaml"
         )
     if policy == "vllm-engine" and ranks.size > 1:
         raise UserError(

@@ -23,10 +23,12 @@ import torch
 
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Request
+from trainers import generators
 from trainers.episode_trainer import EpisodeTrainer, Trainable
 from trainers.groups import Group
 from trainers.grpo_settings import GRPOSettings, StepMetrics
 from trainers.ranks import ALONE, Ranks
+from trainers.reference import frozen_reference, stage_start
 from trainers.rows import Encoded
 from trainers.sharded import gather
 
@@ -46,10 +48,11 @@ class GroupTrainer:
         on_step: Called after every step, when the weights have been updated.
         output_dir: A folder for TRL; nothing is written to it by default.
         seed: Seeds TRL's generators. The global generators are put back afterwards.
-        reference: Model that the KL term pulls towards. None copies ``policy.model``
-            as it is now, the start of the stage.
-        ranks: The processes that train together. ``source`` and ``on_step`` are called on
-            the main one.
+        reference: What the KL term pulls towards: a model, or with adapters the weights of
+            one. None copies what is trained as it is now, the start of the stage; see
+            :mod:`trainers.reference`.
+        ranks: The processes that train together, all from the main rank's weights. ``source``
+            and ``on_step`` are called on the main one.
     """
 
     def __init__(
@@ -73,11 +76,14 @@ class GroupTrainer:
         self.steps_done = 0
         self._output_dir = str(output_dir)
         self._seed = seed
+        if not ranks.engine:
+            # An engine does so by itself when it takes the model apart.
+            ranks.spread(w for w in policy.model.parameters() if w.requires_grad)
         # Before TRL touches the model: a copy of a patched forward would still run
         # the weights it was bound to.
         self.reference = reference
         if settings.beta and reference is None:
-            self.reference = copy.deepcopy(policy.model)
+            self.reference = stage_start(policy.model)
         self._loaded: Mapping[str, Any] | None = None
         self._optimizer: Any = None
         self._scheduler: Any = None
@@ -101,13 +107,19 @@ class GroupTrainer:
         policy: Trainable = self.policy
         if self.ranks.engine:
             policy = _Copy(policy, copy.deepcopy(policy.model))
-        with _global_generators_restored(), _forward_restored(policy.model, self.reference):
+        model = policy.model
+        with (
+            _global_generators_restored(),
+            frozen_reference(model, self.reference) as reference,
+            _checkpointing_taken_off(model),
+            _forward_restored(model, self.reference),
+        ):
             self._trainer = EpisodeTrainer(
                 policy,
                 self.settings,
                 self._groups,
                 first_step=self.steps_done,
-                reference=self.reference,
+                reference=reference,
                 on_begin=self._begin,
                 on_step=self._step,
                 output_dir=self._output_dir,
@@ -130,7 +142,7 @@ class GroupTrainer:
     def _groups(self, step: int) -> list[Group]:
         if self._loaded is not None and step == self._loaded["steps_done"]:
             # Here and not before: TRL's data loader takes a number when it starts.
-            _set_generators(self._loaded["generators"])
+            generators.go_on_from(self._loaded["generators"])
         return self.source(step)
 
     def _step(self, metrics: StepMetrics) -> None:
@@ -159,14 +171,15 @@ class GroupTrainer:
             "weights": {name: weight.detach() for name, weight in self._trained()},
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "generators": _generators(),
+            "generators": generators.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a stage from :meth:`state_dict`.
 
         The trainer must have been made with the model as it was at the start of the stage, or
-        with a ``reference``: the KL term pulls there.
+        with a ``reference`` (:func:`trainers.reference.load_reference`): the KL term pulls
+        there.
 
         Raises:
             UserError: If the weights are those of another model.
@@ -206,7 +219,9 @@ class _Copy:
 @contextmanager
 def _forward_restored(*models: Any) -> Generator[None]:
     """Take TRL's fused head off again: it lives in the instance's ``forward``."""
-    before = [(model, model.__dict__.get("forward")) for model in models if model is not None]
+    bases = [model.get_base_model() for model in models if hasattr(model, "get_base_model")]
+    patched = [model for model in (*models, *bases) if isinstance(model, torch.nn.Module)]
+    before = [(model, model.__dict__.get("forward")) for model in patched]
     try:
         yield
     finally:
@@ -215,6 +230,17 @@ def _forward_restored(*models: Any) -> Generator[None]:
                 model.__dict__.pop("forward", None)
             else:
                 model.forward = forward
+
+
+@contextmanager
+def _checkpointing_taken_off(model: Any) -> Generator[None]:
+    """TRL puts gradient checkpointing on a model and leaves it there."""
+    try:
+        yield
+    finally:
+        if model.is_gradient_checkpointing:
+            model.gradient_checkpointing_disable()
+            model.disable_input_require_grads()
 
 
 @contextmanager
@@ -227,24 +253,3 @@ def _global_generators_restored() -> Generator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
-
-
-def _generators() -> dict[str, Any]:
-    """Where the global generators stand, in types that ``torch.load`` takes from strangers."""
-    numbers = np.random.get_state(legacy=False)
-    keys = torch.from_numpy(numbers["state"]["key"].astype(np.int64))
-    return {
-        "python": random.getstate(),
-        "numpy": {**numbers, "state": {"key": keys, "pos": numbers["state"]["pos"]}},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
-    }
-
-
-def _set_generators(state: Mapping[str, Any]) -> None:
-    numbers = state["numpy"]
-    keys = numbers["state"]["key"].numpy().astype(np.uint32)
-    random.setstate(state["python"])
-    np.random.set_state({**numbers, "state": {**numbers["state"], "key": keys}})
-    torch.set_rng_state(state["torch"])
-    torch.cuda.set_rng_state_all(state["cuda"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from mmzero_env.errors import UserError, unknown
 from trainers.groups import Group
 from trainers.grpo_math import LOSS_TYPES, SCALES, LossType, Scale
+from trainers.stage_config import StageConfig
 
-SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "cosine")
 OLD_LOGPROBS = ("sampler", "recompute")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class GRPOSettings:
         weight_decay: AdamW's.
         betas: AdamW's.
         max_grad_norm: Gradients are clipped to this norm; 0 leaves them.
-        schedule: One of :data:`SCHEDULES`; 20-step stages use ``"constant"``.
+        schedule: One of :data:`SCHEDULES`, after warm-up; 20-step stages use
+            ``"constant"``.
         warmup_updates: Updates over which the learning rate rises.
         epsilon: Lower clip range.
         epsilon_high: Upper clip range.
@@ -99,6 +102,9 @@ class GRPOSettings:
         for name in (*counts, "num_iterations", "max_completion_length"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, value in zip(("adam_beta1", "adam_beta2"), self.betas, strict=True):
+            if not 0 <= value < 1:
+                raise UserError(f"{name} must be in [0, 1), got {value}")
         for name in ("weight_decay", "max_grad_norm", "warmup_updates", "beta", "epsilon_high"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -111,9 +117,17 @@ class GRPOSettings:
                 f"temperature must be above 0 (greedy groups teach nothing), got {self.temperature}"
             )
         if self.delta is not None and self.delta <= 1 + self.epsilon_high:
-            raise UserError(f"delta must be above 1 + epsilon_high, got {self.delta}")
+            raise UserError(
+                f"delta must be above 1 + epsilon_high = {1 + self.epsilon_high:g}, or it clips "
+                f"what epsilon_high allows; got {self.delta:g}. 0 switches the dual clip off"
+            )
         if self.importance_cap is not None and self.old_logprobs != "recompute":
             raise UserError("importance_cap needs old_logprobs='recompute'")
+        if self.importance_cap is not None and self.importance_cap < 1:
+            raise UserError(
+                f"importance_cap must be at least 1, the weight of a token on which engine and "
+                f"trainer agree, got {self.importance_cap:g}; 0 switches the weights off"
+            )
 
     def micro_batches_per_update(self, ranks: int = 1) -> int:
         """Forward and backward passes of one optimizer update, on each of the ranks."""
@@ -147,6 +161,65 @@ class GRPOSettings:
                     f"top_k {sampling.top_k}, which bias the importance ratios; sample with "
                     "top_p 1 and top_k 0, or set old_logprobs='recompute'"
                 )
+
+
+def of_stage(
+    stage: StageConfig,
+    *,
+    engine: bool,
+    gradient_checkpointing: bool = False,
+    autocast_bf16: bool = False,
+) -> GRPOSettings:
+    """What the settings of a stage mean to the trainer.
+
+    Args:
+        stage: The stage, with at least one step.
+        engine: Whether an engine samples. It rounds differently than the trainer, so
+            ``old_logprobs="auto"`` takes the trainer's own log-probabilities, weighted by
+            the truncated quotient of the two. So it does where the trainer computes in
+            another precision than it samples in.
+        gradient_checkpointing: Of the run.
+        autocast_bf16: Of the run.
+
+    Raises:
+        UserError: If a value cannot be, or the sampling would bias the ratios.
+    """
+    old = stage.old_logprobs
+    if old not in (AUTO, *OLD_LOGPROBS):
+        raise unknown("source of old_logprobs", old, (AUTO, *OLD_LOGPROBS))
+    recompute = old == "recompute" or (old == AUTO and (engine or autocast_bf16))
+    if stage.top_p < 1 and not recompute:
+        raise UserError(
+            f"top_p {stage.top_p} cuts off tokens that the loss divides by, which biases the "
+            "importance ratios; sample with top_p=1, or set old_logprobs=recompute"
+        )
+    return GRPOSettings(
+        steps=stage.steps,
+        prompts_per_step=stage.prompts_per_step,
+        group_size=stage.group_size,
+        micro_batch=stage.micro_batch,
+        updates_per_step=stage.updates_per_step,
+        num_iterations=stage.num_iterations,
+        learning_rate=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        betas=(stage.adam_beta1, stage.adam_beta2),
+        max_grad_norm=stage.max_grad_norm,
+        schedule=stage.schedule,
+        warmup_updates=stage.warmup_updates,
+        epsilon=stage.epsilon,
+        epsilon_high=stage.epsilon_high,
+        delta=stage.delta or None,
+        beta=stage.beta,
+        loss_type=cast("LossType", stage.loss_type),
+        scale=cast("Scale", stage.advantage_scale),
+        keep_zero_variance=stage.keep_zero_variance,
+        temperature=stage.temperature,
+        old_logprobs="recompute" if recompute else "sampler",
+        importance_cap=(stage.importance_cap or None) if recompute else None,
+        max_completion_length=stage.max_tokens,
+        gradient_checkpointing=gradient_checkpointing,
+        autocast_bf16=autocast_bf16,
+    )
 
 
 @dataclass(frozen=True)

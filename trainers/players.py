@@ -29,10 +29,10 @@ LOCAL = "local"
 
 
 class AdapterEngine(StreamingPolicy, Sampler, Protocol):
-    """An engine that serves one adapter a role."""
+    """An engine that serves one adapter a role, or one for several."""
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
-        """Serve an adapter for a role from now on."""
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
+        """Serve an adapter for a role, or for several, from now on."""
         ...
 
 
@@ -41,11 +41,14 @@ class Players:
 
     Attributes:
         policies: Who answers the requests of each role.
+        specs: What each of them is made from where something else plays, as for
+            :func:`agents.make`; empty where the weights are in this process.
     """
 
     def __init__(self, learners: Mapping[Role, Learner]) -> None:
         """The trained weights play themselves."""
         self.policies: Mapping[Role, Policy] = learners
+        self.specs: Mapping[Role, str] = {}
 
     def publish(self, role: Role) -> CanaryReading | None:
         """Make the players use a role's newest weights.
@@ -67,6 +70,9 @@ class EnginePlayers(Players):
         engine: Samples for all of them.
         folder: Where versions of adapters are written for the engine to load.
         bound: Largest drift that the canary allows; None derives it.
+        shared: Whether the roles are one adapter; it is then written, loaded and checked
+            once for all.
+        spec: What the engine was made from; empty if it is in this process.
     """
 
     def __init__(
@@ -76,32 +82,38 @@ class EnginePlayers(Players):
         folder: Path,
         *,
         bound: float | None = None,
+        shared: bool = False,
+        spec: str = "",
     ) -> None:
         """Serve every role's weights as they are now."""
         self.policies = dict.fromkeys(ROLES, engine)
+        self.specs = dict.fromkeys(ROLES, spec) if spec else {}
         self._learners = learners
         self._engine = engine
         self._folder = folder
         # A server may still hold the adapters of an earlier run, under their names.
         self._run = uuid.uuid4().hex[:8]
-        self._versions: dict[Role, int] = dict.fromkeys(ROLES, 0)
-        self._canaries = {
-            role: _canary(role, learner, engine, bound) for role, learner in learners.items()
-        }
-        for role in ROLES:
-            self.publish(role)
+        # Which role stands for a role's weights: itself, or the first one for all.
+        self._owner: dict[Role, Role] = {role: ROLES[0] if shared else role for role in ROLES}
+        owners = tuple(dict.fromkeys(self._owner.values()))
+        self._versions: dict[Role, int] = dict.fromkeys(owners, 0)
+        self._canaries = {owner: _canary(owner, learners[owner], engine, bound) for owner in owners}
+        for owner in owners:
+            self.publish(owner)
 
     def publish(self, role: Role) -> CanaryReading:
         """Write, load and check a role's adapter; the version before is removed."""
-        version = self._versions[role]
-        name = self._name(role, version)
+        owner = self._owner[role]
+        version = self._versions[owner]
+        name = self._name(owner, version)
         # The engine's prefix cache knows an adapter by name and path: both must be new.
         path = self._folder / name
-        self._learners[role].save_adapter(path)
-        self._engine.load_adapter(role, name, str(path.absolute()))
-        reading = self._canaries[role].check(name)
-        shutil.rmtree(self._folder / self._name(role, version - 1), ignore_errors=True)
-        self._versions[role] += 1
+        self._learners[owner].save_adapter(path)
+        served = tuple(each for each in ROLES if self._owner[each] == owner)
+        self._engine.load_adapter(served, name, str(path.absolute()))
+        reading = self._canaries[owner].check(name)
+        shutil.rmtree(self._folder / self._name(owner, version - 1), ignore_errors=True)
+        self._versions[owner] += 1
         return reading
 
     def _name(self, role: Role, version: int) -> str:
@@ -134,7 +146,8 @@ def open_players(
         yield Players(learners)
         return
     with ExitStack() as stack:
-        engine: Any = _engine(config, stack, note)
+        made, spec = _engine(config, stack, note)
+        engine: Any = made
         if not hasattr(engine, "load_adapter"):
             raise UserError(
                 f"policy={config.policy} cannot serve what is trained here: expected local, vllm, "
@@ -143,20 +156,22 @@ def open_players(
         stack.callback(engine.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapters-")))
         bound = config.canary_bound or None
-        yield EnginePlayers(learners, engine, folder, bound=bound)
+        shared = config.shared_weights
+        yield EnginePlayers(learners, engine, folder, bound=bound, shared=shared, spec=spec)
 
 
-def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> Policy:
-    """The engine that ``policy`` names; servers that the run needs are started."""
+def _engine(config: RunConfig, stack: ExitStack, note: Callable[[str], None]) -> tuple[Policy, str]:
+    """The engine that ``policy`` names, and its spec; servers that the run needs are started."""
     if config.policy == "vllm":
         from agents.vllm_process import agent_of
 
         servers = make_servers(config, SERVE_LOGS, note)
         stack.enter_context(kept_alive(servers, note))
-        return agents.make(agent_of(servers))
+        spec = agent_of(servers)
+        return agents.make(spec), spec
     if config.policy == "vllm-engine":
         base = config.serve.model or base_of(config.model)
         names = ("max_model_len", "max_loras", "max_lora_rank", "kv_cache_gb", "dtype", "device")
         options = {name: getattr(config.serve, name) for name in names}
-        return agents.make(f"vllm-engine:{base}", **options)
-    return agents.make(config.policy)
+        return agents.make(f"vllm-engine:{base}", **options), ""
+    return agents.make(config.policy), config.policy

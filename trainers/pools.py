@@ -12,8 +12,9 @@ from mmzero_env.episode import request_seed
 from mmzero_env.parsing import extract_code, parse_proposal
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import TOPICS, Proposal, RenderJob, Request, Response
+from mmzero_env.rendering import JobRenderer
 from trainers.dispatcher import answer, next_event
-from trainers.render_queue import Drawn, JobRenderer, RenderQueue
+from trainers.render_queue import Drawn, RenderQueue
 from trainers.run_config import RunConfig
 
 T = TypeVar("T")

@@ -40,6 +40,7 @@ def save_questions(folder: Path, questions: Sequence[LabelledQuestion]) -> None:
             "proposal": asdict(question.proposal),
             "question": question.question,
             "label": question.label,
+            "easy_agrees": question.easy_agrees,
         }
         for question in questions
     ]
@@ -61,7 +62,12 @@ def load_questions(folder: Path) -> list[LabelledQuestion]:
         raise _damaged(path, error) from error
     return [
         LabelledQuestion(
-            row["id"], Proposal(**row["proposal"]), image, row["question"], row["label"]
+            row["id"],
+            Proposal(**row["proposal"]),
+            image,
+            row["question"],
+            row["label"],
+            row["easy_agrees"],
         )
         for row, image in zip(rows, images, strict=True)
     ]

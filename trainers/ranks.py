@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -98,6 +98,19 @@ class Ranks:
             work()
 
         self.share(done)
+
+    def spread(self, weights: Iterable[Any]) -> None:
+        """Give all ranks the main rank's weights, in place.
+
+        Args:
+            weights: Parameters, the same in shape and order on every rank.
+        """
+        if self.size == 1:
+            return
+        import torch
+
+        for weight in weights:
+            torch.distributed.broadcast(weight.detach(), src=0)
 
     def leave(self) -> None:
         """Part from the others at the end of the program."""

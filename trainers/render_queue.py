@@ -8,22 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Protocol
 
 from mmzero_env.errors import EngineError
 from mmzero_env.protocol import Drawing, RenderJob
+from mmzero_env.rendering import JobRenderer
 
 PORTION = 8
 """Codes a render worker and portion: a picture is back after some 0.1 s, and the workers
 that wait for the slowest code of a portion waste a small part of it."""
-
-
-class JobRenderer(Protocol):
-    """What is needed of a renderer; one that has ``workers`` gets portions to match."""
-
-    def render(self, jobs: Sequence[RenderJob]) -> list[Drawing]:
-        """Draw every job, in order."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

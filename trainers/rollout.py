@@ -28,8 +28,9 @@ from mmzero_env.protocol import (
     Response,
     Role,
 )
+from mmzero_env.rendering import JobRenderer
 from trainers.dispatcher import Answered, Dispatcher, next_event
-from trainers.render_queue import Drawn, JobRenderer, RenderQueue
+from trainers.render_queue import Drawn, RenderQueue
 from trainers.rollout_stats import RolloutStats
 
 Mode = Literal["stream", "phases"]
@@ -187,8 +188,16 @@ def collect(
 
 
 @dataclass(eq=False)
-class _Play:
-    """An episode on its way."""
+class Play:
+    """An episode on its way.
+
+    Attributes:
+        number: Its place among the episodes.
+        episode: The episode.
+        requests: Requests that were answered, by id.
+        responses: Their responses.
+        seen: Ids of all requests and jobs that it has opened.
+    """
 
     number: int
     episode: OpenEpisode
@@ -196,7 +205,14 @@ class _Play:
     responses: dict[str, Response] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
 
+    def take(self, request: Request, response: Response) -> None:
+        """Hand in the answer to a request."""
+        self.requests[request.id] = request
+        self.responses[request.id] = response
+        self.episode.submit(request.id, response.completions)
+
     def rollout(self) -> Rollout:
+        """The finished episode."""
         names = sorted(self.requests, key=lambda name: (_RANK[self.requests[name].role], name))
         return Rollout(
             self.episode.outcome(),
@@ -218,7 +234,7 @@ class _Table:
         on_progress: Callable[[int, int], None] | None,
         on_finished: Callable[[Rollout], None] | None,
     ) -> None:
-        self._plays = [_Play(number, episode) for number, episode in enumerate(episodes)]
+        self._plays = [Play(number, episode) for number, episode in enumerate(episodes)]
         self._policies = policies
         self._desk = desk
         self._drawings = drawings
@@ -226,7 +242,7 @@ class _Table:
         self._held: dict[str, list[Callable[[], None]]] = {phase: [] for phase in _PHASES}
         self._on_progress = on_progress
         self._on_finished = on_finished
-        self._owner: dict[str, _Play] = {}
+        self._owner: dict[str, Play] = {}
         self.rollouts: dict[str, Rollout] = {}
 
     @property
@@ -273,12 +289,10 @@ class _Table:
 
     def _answer(self, request: Request, response: Response) -> None:
         play = self._owner.pop(request.id)
-        play.requests[request.id] = request
-        play.responses[request.id] = response
-        play.episode.submit(request.id, response.completions)
+        play.take(request, response)
         self._advance(play)
 
-    def _advance(self, play: _Play) -> None:
+    def _advance(self, play: Play) -> None:
         """Send off what an episode has come to wait for, or put it with the finished ones."""
         for request in play.episode.open_requests():
             if request.id not in play.seen:
@@ -297,7 +311,7 @@ class _Table:
             if self._on_progress is not None:
                 self._on_progress(self.finished, len(self._plays))
 
-    def _own(self, play: _Play, name: str) -> None:
+    def _own(self, play: Play, name: str) -> None:
         if name in self._owner:
             other = self._owner[name].episode.id
             raise EngineError(f"episodes {other!r} and {play.episode.id!r} both wait for {name!r}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mmzero_env.protocol import Role
+
+Metrics = dict[str, float | None]
+"""What is worth a column in ``metrics.jsonl``, by name; None where it is not defined."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class PolicyStats:
         completions: Completions that it gave.
         tokens: Tokens of these completions; None if the policy tells no tokens.
         occupancy: Its open requests over time.
+        times: When each request opened, and when each closed, in seconds on one clock.
     """
 
     name: str
@@ -69,6 +73,22 @@ class PolicyStats:
     completions: int
     tokens: int | None
     occupancy: Occupancy
+    times: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+
+    @classmethod
+    def merged(cls, parts: Sequence[PolicyStats]) -> PolicyStats:
+        """The figures of one policy that was asked from several places, on one clock."""
+        opened, closed = (tuple(t for part in parts for t in part.times[i]) for i in (0, 1))
+        tokens = [part.tokens for part in parts]
+        return cls(
+            parts[0].name,
+            tuple(dict.fromkeys(role for part in parts for role in part.roles)),
+            sum(part.requests for part in parts),
+            sum(part.completions for part in parts),
+            None if None in tokens else sum(count or 0 for count in tokens),
+            Occupancy.of(opened, closed),
+            (opened, closed),
+        )
 
     @property
     def busy_share(self) -> float:
@@ -94,6 +114,46 @@ class RolloutStats:
     drawings: int
     seconds_drawing: float
     seconds_overhead: float
+
+    @classmethod
+    def merged(
+        cls, parts: Sequence[RolloutStats], *, seconds: float, overhead: float
+    ) -> RolloutStats:
+        """The figures of a collection that was played in parts, whose times share a clock.
+
+        ``seconds_drawing`` and ``seconds_overhead`` are sums over all parts, which may have
+        been played at the same time.
+
+        Args:
+            parts: The figures of every part.
+            seconds: How long the whole took.
+            overhead: CPU time of whoever brought the parts together.
+        """
+        policies: dict[str, list[PolicyStats]] = {}
+        for part in parts:
+            for policy in part.policies:
+                policies.setdefault(policy.name, []).append(policy)
+        return cls(
+            seconds,
+            tuple(PolicyStats.merged(each) for each in policies.values()),
+            sum(part.drawings for part in parts),
+            sum(part.seconds_drawing for part in parts),
+            overhead + sum(part.seconds_overhead for part in parts),
+        )
+
+    def shifted(self, seconds: float) -> RolloutStats:
+        """The same figures, with times on a clock that shows so many seconds more."""
+        moved = [
+            replace(
+                policy,
+                times=(
+                    tuple(time + seconds for time in policy.times[0]),
+                    tuple(time + seconds for time in policy.times[1]),
+                ),
+            )
+            for policy in self.policies
+        ]
+        return replace(self, policies=tuple(moved))
 
     @property
     def requests(self) -> int:

@@ -6,21 +6,25 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mmzero_env.episode import Episode
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import EpisodeRewards, Role
-from mmzero_env.record import batch_to_records, write_records
-from mmzero_env.rendering import Renderer
+from mmzero_env.record import Drawer, batch_to_records, write_records
+from mmzero_env.rendering import JobRenderer
 from mmzero_env.rewards import RewardDesign
 from trainers import atomic
 from trainers.grpo_settings import StepMetrics
+from trainers.monitors import Warn, Watch
 from trainers.progress import Progress
-from trainers.render_queue import JobRenderer
+from trainers.run_config import SIMULTANEOUS
+from trainers.trackers import RunTrackers
 
 METRICS = "metrics.jsonl"
+WARNINGS = "warnings.jsonl"
 
 
 class RunLog:
@@ -29,15 +33,22 @@ class RunLog:
     ``state/progress.json`` lists the finished parts, ``"1/coder"`` for a stage and
     ``"1/probe"`` for the measurement after an iteration. A part counts as finished
     only when everything it produced is on disk. On resume the files that grow are cut back
-    to where the unfinished part was last saved.
+    to where the unfinished part was last saved. ``warnings.jsonl`` follows from the metrics.
+
+    Args:
+        folder: The run directory.
+        progress: Is told of steps and warnings.
+        watch: Looks at every row; None warns of nothing.
     """
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress, watch: Watch | None = None) -> None:
         """See the class."""
         self.folder = folder
         self._progress = progress
+        self._watch = watch
         self._state = folder / "state" / "progress.json"
         self.done: list[str] = []
+        self.trackers = RunTrackers()
         for name in ("state", "episodes", "checkpoints"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -74,8 +85,8 @@ class RunLog:
             lines = [line for line in rows.read_text().splitlines() if self._finished(line, rows)]
             atomic.write_text(rows, "".join(f"{line}\n" for line in lines))
         for path in (self.folder / "episodes").glob("iter-*.jsonl"):
-            _, iteration, role = path.stem.split("-")
-            if f"{iteration}/{role}" not in self.done:
+            _, iteration, stage = path.stem.split("-")
+            if f"{iteration}/{stage}" not in self.done:
                 path.unlink()
 
     def sizes(self, iteration: int, stage: str) -> dict[str, int]:
@@ -103,11 +114,16 @@ class RunLog:
             # and such a line belongs to an unfinished stage.
             return False
         try:
-            return f"{row['iteration']}/{row['stage']}" in self.done
+            return row["iteration"] in self.trained(row["stage"])
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged: expected rows with iteration and stage, found {line[:80]!r}."
             ) from error
+
+    def trained(self, role: str) -> list[int]:
+        """Iterations in which a role's training is finished, alone or with the others."""
+        parts = (part.split("/") for part in self.done)
+        return [int(iteration) for iteration, stage in parts if stage in (role, SIMULTANEOUS)]
 
     def finish(self, part: str) -> None:
         """Mark a part as finished."""
@@ -120,8 +136,18 @@ class RunLog:
         stage: Role,
         metrics: StepMetrics,
         extra: Mapping[str, float | None],
+        *,
+        last: bool = True,
     ) -> None:
-        """Write one row of ``metrics.jsonl``."""
+        """Write one row of ``metrics.jsonl``.
+
+        Args:
+            iteration: Number of the iteration.
+            stage: The role that was trained.
+            metrics: What the trainer did.
+            extra: What else is known about the step.
+            last: Whether the step is over; in a simultaneous stage it has a row a role.
+        """
         values: dict[str, Any] = {
             "reward": metrics.reward_mean,
             "reward_std": metrics.reward_std,
@@ -147,12 +173,34 @@ class RunLog:
         row = {"iteration": iteration, "stage": stage, "step": metrics.step, **clean}
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self._progress.step({k: v for k, v in clean.items() if v is not None})
+        self.trackers.log(row)
+        if last:
+            self._progress.step({k: v for k, v in clean.items() if v is not None})
+        for warning in self._watch.add(row) if self._watch is not None else ():
+            with (self.folder / WARNINGS).open("a", encoding="utf-8") as file:
+                file.write(f"{_line(warning)}\n")
+            self._progress.note(warning.text)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What ``metrics.jsonl`` holds."""
+        path = self.folder / METRICS
+        return [json.loads(line) for line in path.open()] if path.exists() else []
+
+    def watch_again(self) -> None:
+        """Look at all rows again and write their warnings anew: after they were cut back."""
+        if self._watch is None:
+            return
+        found = [warning for row in self.rows() for warning in self._watch.add(row)]
+        path = self.folder / WARNINGS
+        if found:
+            atomic.write_text(path, "".join(f"{_line(warning)}\n" for warning in found))
+        else:
+            path.unlink(missing_ok=True)
 
     def episodes(
         self,
         iteration: int,
-        stage: Role,
+        stage: str,
         episodes: Sequence[Episode],
         rewards: Sequence[EpisodeRewards],
         design: RewardDesign,
@@ -163,15 +211,16 @@ class RunLog:
 
         Args:
             iteration: Number of the iteration.
-            stage: The role that is trained.
+            stage: The stage they were played in.
             episodes: Episodes that were scored together.
             rewards: Their rewards.
             design: What scored them.
             renderer: What drew them.
             memory: Captions of earlier batches that they were scored against.
         """
+        self.trackers.episodes(iteration, stage, episodes)
         path = self.folder / _episodes(iteration, stage)
-        known = renderer if isinstance(renderer, Renderer) else None
+        known = renderer if isinstance(renderer, Drawer) else None
         write_records(
             path,
             batch_to_records(episodes, rewards, design=design, renderer=known, memory=memory),
@@ -180,3 +229,7 @@ class RunLog:
 
 def _episodes(iteration: int, stage: str) -> str:
     return f"episodes/iter-{iteration}-{stage}.jsonl"
+
+
+def _line(warning: Warn) -> str:
+    return json.dumps(asdict(warning))

@@ -132,8 +132,8 @@ def packed_logprobs(
         temperature: Divides the logits.
 
     Returns:
-        Log-probabilities and entropies (without gradient), float32 (B, C), zero at
-        padding.
+        Log-probabilities and entropies (without gradient), (B, C), zero at padding; in
+        float32, or the model's own precision if that is wider.
     """
     tail = packed.offsets.shape[1]
     firsts = list(packed.firsts)
@@ -149,7 +149,8 @@ def packed_logprobs(
         logits_to_keep=tail + 1,
         **inputs,
     )
-    chances = (out.logits.float() / temperature).log_softmax(-1)
+    logits = out.logits.to(torch.promote_types(out.logits.dtype, torch.float32))
+    chances = (logits / temperature).log_softmax(-1)
     mask = batch["completion_mask"]
     logps = chances[packed.unit, packed.before, batch["completion_ids"]] * mask
     with torch.no_grad():

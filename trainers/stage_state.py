@@ -18,16 +18,23 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import Role
 from trainers import atomic
-from trainers.grpo import GroupTrainer
 
 _STEP = re.compile(r"step-(\d{6,})")
+
+
+class Resumable(Protocol):
+    """Something that trains weights and can be gone on with later."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`trainers.grpo.GroupTrainer.state_dict`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class StageStore:
         *,
         files: Mapping[str, int],
         memory: Mapping[str, Any],
-        trainers: Mapping[Role, GroupTrainer],
+        trainers: Mapping[Role, Resumable],
     ) -> None:
         """Write where a stage stands; earlier states of the stage are removed after it.
 

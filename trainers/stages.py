@@ -1,4 +1,7 @@
-"""The three stages of an iteration: each trains one role while the other two are frozen."""
+"""The three stages of a phased iteration: each trains one role, the other two frozen.
+
+What all stages are made of is here as well; :mod:`trainers.joint_stage` trains all roles in one.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,20 @@ from typing import TypeVar
 import numpy as np
 
 from mmzero_env.caption_memory import CaptionMemory
-from mmzero_env.episode import Episode, request_seed
+from mmzero_env.episode import Episode, EpisodeConfig, request_seed
 from mmzero_env.errors import EngineError
-from mmzero_env.prompts import get_prompts
-from mmzero_env.protocol import EpisodeRewards, Proposal, Request, Role
+from mmzero_env.protocol import ROLES, EpisodeRewards, Proposal, Role
+from mmzero_env.rendering import JobRenderer
 from mmzero_env.rewards import RewardDesign
 from trainers.audit import share_right
-from trainers.dispatcher import answer
+from trainers.executor import Executor, LocalExecutor
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
 from trainers.followers import Training, announce
 from trainers.groups import Group, coder_groups, proposer_groups
 from trainers.grpo import GroupTrainer, StepMetrics
-from trainers.grpo_settings import GRPOSettings
+from trainers.labels import ask
 from trainers.learner import Learner
-from trainers.players import EnginePlayers, Players
+from trainers.players import Players
 from trainers.pools import epochs, propose, render_rates, topics
 from trainers.prompt_files import (
     load_proposals,
@@ -32,33 +35,29 @@ from trainers.prompt_files import (
     save_proposals,
     save_questions,
 )
+from trainers.quantities import blind_solvable
 from trainers.ranks import ALONE, Ranks
-from trainers.render_queue import JobRenderer
-from trainers.rollout import Rollout, collect
-from trainers.rollout_stats import RolloutStats
+from trainers.rollout import Rollout
+from trainers.rollout_stats import Metrics, RolloutStats
 from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_config import StageConfig
-from trainers.stage_state import StageState, StageStore
+from trainers.stage_state import Resumable, StageState, StageStore
+from trainers.step_metrics import answer_metrics, episode_metrics, labelled
 
 T = TypeVar("T")
-
-Metrics = dict[str, float | None]
-
-IMPORTANCE_CAP = 2.0
-"""Truncated importance sampling between engine and trainer; the constant of Yao et al. (2025),
-"Your efficient RL framework secretly brings you off-policy RL training"."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One role's training in one iteration, with everything it needs.
+    """A part of an iteration in which weights change, with everything it needs.
 
     Attributes:
         iteration: Number of the iteration, from 1.
-        role: The role that is trained.
+        kind: One of :attr:`RunConfig.stages`: the role that is trained, or
+            ``"simultaneous"`` for all of them.
         config: The run.
-        learner: The role's weights; they change in place.
+        learners: The weights of every role; they change in place.
         players: Who plays each role.
         renderer: Draws codes.
         design: Scores episodes.
@@ -68,12 +67,13 @@ class Stage:
         resumed: Where the stage was when the run was killed; None begins it.
         note: Takes sentences for the person who watches.
         ranks: The processes that train.
+        executor: Plays episodes; this process does, with ``renderer``, when None.
     """
 
     iteration: int
-    role: Role
+    kind: str
     config: RunConfig
-    learner: Learner
+    learners: Mapping[Role, Learner]
     players: Players
     renderer: JobRenderer
     design: RewardDesign
@@ -83,11 +83,20 @@ class Stage:
     resumed: StageState | None
     note: Callable[[str], None]
     ranks: Ranks = ALONE
+    executor: Executor | None = None
 
     @property
     def part(self) -> str:
         """The stage as a part of the run, ``"1/coder"``."""
-        return f"{self.iteration}/{self.role}"
+        return f"{self.iteration}/{self.kind}"
+
+    @property
+    def role(self) -> Role:
+        """The role that is trained, where it is one alone."""
+        for role in ROLES:
+            if role == self.kind:
+                return role
+        raise EngineError(f"the {self.kind} stage trains several roles")
 
     @property
     def steps_done(self) -> int:
@@ -97,7 +106,7 @@ class Stage:
     @property
     def name(self) -> str:
         """Prefix of all ids of the stage."""
-        return f"i{self.iteration}/{self.role}"
+        return f"i{self.iteration}/{self.kind}"
 
     @property
     def settings(self) -> StageConfig:
@@ -112,12 +121,12 @@ class Stage:
         """A generator for something of the stage."""
         return random.Random(self.seed(name))
 
-    def save(self, steps: int, trainers: Mapping[Role, GroupTrainer]) -> None:
+    def save(self, steps: int, trainers: Mapping[Role, Resumable]) -> None:
         """Write down where the stage stands after so many steps."""
         self.store.save(
             self.part,
             steps,
-            files=self.log.sizes(self.iteration, self.role),
+            files=self.log.sizes(self.iteration, self.kind),
             memory=self.memory.state_dict(),
             trainers=trainers,
         )
@@ -161,21 +170,12 @@ def run(stage: Stage) -> None:
         stage.save(0, {})
     training = Training(
         stage.role,
-        replace(_grpo(stage), steps=steps),
+        replace(stage.config.grpo(stage.settings), steps=steps),
         stage.seed("trainer") % 2**31,
-        stage.resumed,
+        0 if stage.resumed is None else stage.resumed.steps,
     )
     announce(training, stage.ranks)
-    training.run(stage.learner, groups, on_step, stage.ranks)
-
-
-def _grpo(stage: Stage) -> GRPOSettings:
-    settings = grpo_settings(stage.settings)
-    if isinstance(stage.players, EnginePlayers):
-        # Engine and trainer round differently, so the ratios are to the trainer's own
-        # log-probabilities, weighted by the truncated quotient of the two.
-        return replace(settings, old_logprobs="recompute", importance_cap=IMPORTANCE_CAP)
-    return settings
+    training.run(stage.learners[stage.role], groups, on_step, stage.ranks, stage.resumed)
 
 
 def _steps(stage: Stage, prompts: Prompts) -> int:
@@ -189,24 +189,6 @@ def _steps(stage: Stage, prompts: Prompts) -> int:
             f"{s.max_epochs} times"
         )
     return min(s.steps, limit)
-
-
-def grpo_settings(settings: StageConfig) -> GRPOSettings:
-    """The trainer's part of a stage's settings."""
-    return GRPOSettings(
-        steps=settings.steps,
-        prompts_per_step=settings.prompts_per_step,
-        group_size=settings.group_size,
-        micro_batch=settings.micro_batch,
-        updates_per_step=settings.updates_per_step,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        schedule="constant_with_warmup" if settings.warmup_updates else "constant",
-        warmup_updates=settings.warmup_updates,
-        beta=settings.beta,
-        temperature=settings.temperature,
-        max_completion_length=settings.max_tokens,
-    )
 
 
 @dataclass(frozen=True)
@@ -228,18 +210,13 @@ def _proposer_prompts(stage: Stage) -> Prompts:
     shape = stage.config.episode(codes=s.codes, answers=s.answers)
 
     def collect_step(step: int) -> tuple[list[Group], Metrics]:
-        chosen = topics(s.prompts_per_step, start=step * s.prompts_per_step)
-        episodes = []
-        for t, topic in enumerate(chosen):
-            for k in range(s.group_size):
-                name = f"{stage.name}/{step}/{t}/{k}"
-                episodes.append(Episode(name, topic, request_seed(stage.config.seed, name), shape))
-        rollouts, rewards, spent = _play(stage, episodes)
-        stage.memory.add(
-            r.outcome.proposal.caption for r in rollouts if isinstance(r.outcome.proposal, Proposal)
-        )
+        episodes = topic_episodes(stage, step, shape)
+        rollouts, rewards, spent = play(stage, episodes)
+        remember(stage, rollouts)
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
-        return groups, {**_episode_metrics(rollouts, rewards), **spent}
+        metrics = episode_metrics(rollouts, rewards, groups, stage.design)
+        metrics["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
+        return groups, {**metrics, **spent}
 
     return Prompts(collect_step)
 
@@ -263,9 +240,11 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
             name, proposal = f"{stage.name}/{step}/{k}", next(rows)
             seed = request_seed(stage.config.seed, name)
             episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
-        rollouts, rewards, spent = _play(stage, episodes)
+        rollouts, rewards, spent = play(stage, episodes)
         groups = coder_groups(rollouts, rewards)
-        return groups, {**_episode_metrics(rollouts, rewards), **spent}
+        metrics = episode_metrics(rollouts, rewards, groups, stage.design)
+        metrics["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
+        return groups, {**metrics, **spent}
 
     return Prompts(collect_step, len(kept))
 
@@ -281,33 +260,19 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
     if not kept:
         return None
     rows = _in_order(stage, kept)
-    prompts = get_prompts(stage.config.prompts)
 
     def collect_step(step: int) -> tuple[list[Group], Metrics]:
         chosen = [next(rows) for _ in range(s.prompts_per_step)]
-        requests = [
-            Request(
-                id=f"{stage.name}/{step}/{k}",
-                role="solver",
-                prompt=prompts.solver(row.question),
-                n=s.group_size,
-                image=row.image,
-                sampling=stage.config.sampling("solver"),
-                seed=request_seed(stage.config.seed, f"{stage.name}/{step}/{k}"),
-                proposal=row.proposal,
-            )
-            for k, row in enumerate(chosen)
-        ]
-        found: list[RolloutStats] = []
-        answers = answer(stage.players.policies["solver"], requests, on_stats=found.append)
-        groups = []
-        for request, row in zip(requests, chosen, strict=True):
-            response = answers[request.id]
-            texts = [completion.text for completion in response.completions]
-            turns = stage.design.solver_rewards(texts, row.label)
-            groups.append(Group.of(request, response, turns))
-        metrics = {"silver_accuracy": _silver(chosen), "pool": float(len(kept))}
-        return groups, {**metrics, **found[0].metrics()}
+        groups, labels, spent = ask(
+            chosen,
+            stage.players.policies["solver"],
+            stage.config,
+            f"{stage.name}/{step}",
+        )
+        metrics = answer_metrics(chosen, labels, groups, stage.design)
+        known = [(row.proposal, label) for row, label in zip(chosen, labels, strict=True) if label]
+        metrics["blind_solvable"] = blind(stage, step, known)
+        return groups, {**metrics, "pool": float(len(kept)), **spent}
 
     return Prompts(collect_step, len(kept))
 
@@ -335,8 +300,10 @@ def _solver_pool(stage: Stage) -> list[LabelledQuestion]:
         name = f"{stage.name}/label/{i}"
         seed = request_seed(stage.config.seed, name)
         episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
-    rollouts, rewards, _ = _play(stage, episodes)
-    kept = solver_prompts([r.outcome for r in rollouts], rewards, stage.config.filters)
+    rollouts, rewards, _ = play(stage, episodes)
+    kept = solver_prompts(
+        [r.outcome for r in rollouts], rewards, stage.config.filters, stage.design
+    )
     silver = share_right((row.proposal, "hard", row.label) for row in kept)
     stage.note(
         f"solver pool: {s.pool} proposals, {len(proposals)} parsed, {len(kept)} labelled "
@@ -360,11 +327,7 @@ _PROMPTS: Mapping[Role, Callable[[Stage], Prompts | None]] = {
 }
 
 
-def _silver(rows: Sequence[LabelledQuestion]) -> float | None:
-    return share_right((row.proposal, "hard", row.label) for row in rows)
-
-
-def _play(
+def play(
     stage: Stage, episodes: Sequence[Episode]
 ) -> tuple[list[Rollout], list[EpisodeRewards], Metrics]:
     """Play, score and record episodes; also what it cost.
@@ -374,11 +337,11 @@ def _play(
     """
     finished: list[Rollout] = []
     found: list[RolloutStats] = []
+    executor = stage.executor or LocalExecutor(stage.renderer)
     try:
-        rollouts = collect(
+        rollouts = executor.play(
             episodes,
             stage.players.policies,
-            stage.renderer,
             on_finished=finished.append,
             on_stats=found.append,
         )
@@ -390,38 +353,42 @@ def _play(
     return rollouts, _score(stage, episodes), {**found[0].metrics()}
 
 
+def topic_episodes(stage: Stage, step: int, shape: EpisodeConfig) -> list[Episode]:
+    """A step's whole episodes: on the topics in turn, a group of the Proposer's on each."""
+    s = stage.config.proposer
+    chosen = topics(s.prompts_per_step, start=step * s.prompts_per_step)
+    episodes = []
+    for t, topic in enumerate(chosen):
+        for k in range(s.group_size):
+            name = f"{stage.name}/{step}/{t}/{k}"
+            episodes.append(Episode(name, topic, request_seed(stage.config.seed, name), shape))
+    return episodes
+
+
+def remember(stage: Stage, rollouts: Sequence[Rollout]) -> None:
+    """Add the captions of a step to the memory that later ones are compared with."""
+    proposals = (rollout.outcome.proposal for rollout in rollouts)
+    stage.memory.add(p.caption for p in proposals if isinstance(p, Proposal))
+
+
 def _score(stage: Stage, episodes: Sequence[Episode]) -> list[EpisodeRewards]:
     """Score finished episodes together and record them."""
-    memory = stage.memory.steps if stage.role == "proposer" else ()
+    memory = () if stage.kind in ("coder", "solver") else stage.memory.steps
     rewards = stage.design.score([episode.outcome() for episode in episodes], memory)
     stage.log.episodes(
-        stage.iteration, stage.role, episodes, rewards, stage.design, stage.renderer, memory
+        stage.iteration, stage.kind, episodes, rewards, stage.design, stage.renderer, memory
     )
     return rewards
 
 
-def _episode_metrics(rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]) -> Metrics:
-    """What a batch of episodes was like, apart from rewards."""
-    outcomes = [rollout.outcome for rollout in rollouts]
-    parsed = [o.proposal for o in outcomes if isinstance(o.proposal, Proposal)]
-    codes = [code for outcome in outcomes for code in outcome.codes]
-    judged = [
-        scored
-        for outcome, reward in zip(outcomes, rewards, strict=True)
-        for code, scored in zip(outcome.codes, reward.codes, strict=True)
-        if code.drawing.ok
-    ]
-    hard = [scored.votes["hard"] for scored in judged if "hard" in scored.votes]
-
-    def mean(values: Sequence[float]) -> float | None:
-        return float(np.mean(values)) if values else None
-
-    return {
-        "parsed": len(parsed) / len(outcomes) if outcomes else None,
-        "render_rate": mean([float(code.drawing.ok) for code in codes]),
-        "solvability": mean([scored.solvability for scored in judged]),
-        "difficulty": mean([scored.difficulty for scored in judged]),
-        "consistency": mean([vote.consistency for vote in hard]),
-        "distinct_captions": len({p.caption for p in parsed}) / len(parsed) if parsed else None,
-        "own_answer_true": share_right((p, "easy", p.easy_answer) for p in parsed),
-    }
+def blind(stage: Stage, step: int, asked: Sequence[tuple[Proposal, str]]) -> float | None:
+    """Share of hard questions that the Solver answers without the picture, now and then."""
+    if step % stage.config.monitor.blind_every:
+        return None
+    return blind_solvable(
+        stage.players.policies["solver"],
+        stage.config,
+        f"{stage.name}/{step}",
+        asked,
+        stage.config.solver.group_size,
+    )

@@ -14,13 +14,14 @@ from mmzero_env.protocol import Drawing, RenderJob
 from mmzero_env.rendering.backends import BACKENDS, register_backend
 from mmzero_env.rendering.guard import vet
 from mmzero_env.rendering.limits import RenderLimits
-from mmzero_env.rendering.pool import Renderer
+from mmzero_env.rendering.pool import JobRenderer, Renderer
 from mmzero_env.rendering.sandbox import Sandbox
 from mmzero_env.rendering.system import check_system
 
 __all__ = [
     "BACKENDS",
     "Drawing",
+    "JobRenderer",
     "RenderJob",
     "RenderLimits",
     "Renderer",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
+from typing import Protocol
 
 from mmzero_env.errors import EngineError, UserError, unknown
 from mmzero_env.protocol import CODE_FORMS, CodeForm, Drawing, Failure, RenderJob
@@ -18,6 +19,14 @@ from mmzero_env.rendering.figures import FigureSandbox
 from mmzero_env.rendering.limits import RenderLimits
 from mmzero_env.rendering.sandbox import MODES, Sandbox
 from mmzero_env.rendering.spawner import mend
+
+
+class JobRenderer(Protocol):
+    """What is needed of a renderer; one that has ``workers`` gets portions to match."""
+
+    def render(self, jobs: Sequence[RenderJob]) -> list[Drawing]:
+        """Draw every job, in order."""
+        ...
 
 
 class Renderer:

@@ -42,6 +42,7 @@ from mmzero_env.rewards.evidence import (
     ProposalEvidence,
     gather,
     matches,
+    vote_of,
 )
 from mmzero_env.rewards.roles import CODER_TERMS, PROPOSER_TERMS, SOLVER_TERMS, TERMS
 from mmzero_env.voting import agreement
@@ -258,12 +259,28 @@ class RewardDesign:
         reward = _weighted(self.coder, lambda term: CODER_TERMS[term](code, self.constants))
         return TurnReward(max(self.constants.coder_floor, reward.value), reward.terms)
 
-    def solver_rewards(self, texts: Sequence[str], label: str) -> tuple[TurnReward, ...]:
-        """The Solver's rewards for the answers to one prompt against a fixed label.
+    def label(self, texts: Sequence[str], caption_texts: Sequence[str] = ()) -> str | None:
+        """The silver label of one question, as :meth:`score` chooses it.
+
+        Args:
+            texts: Raw answers to the question about the picture.
+            caption_texts: Raw answers that read the caption instead; only looked at if the
+                design takes its labels from them.
+
+        Returns:
+            The winner of the vote, or None if no answer counts.
+        """
+        voters = caption_texts if self.needs_caption_answers else texts
+        vote = vote_of(voters, self.constants.grading, self.constants.tolerance)
+        return vote.winner if vote.valid else None
+
+    def solver_rewards(self, texts: Sequence[str], label: str | None) -> tuple[TurnReward, ...]:
+        """The Solver's rewards for the answers to one prompt against a given label.
 
         Args:
             texts: Raw completions of one group.
-            label: What the answer should be.
+            label: What the answer should be; None where no label could be voted, and then
+                no answer is right.
 
         Returns:
             One reward a completion; an answer without a box is never right.

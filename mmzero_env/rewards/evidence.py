@@ -113,6 +113,17 @@ class AnswerEvidence:
     words: int = 0
 
 
+def vote_of(texts: Sequence[str], mode: GradingMode, tolerance: float | None) -> Vote:
+    """How raw completions vote on the answer to their question.
+
+    Args:
+        texts: The completions, in the order in which they were sampled.
+        mode: Grading mode.
+        tolerance: Relative numeric tolerance.
+    """
+    return majority(_extracted(texts), mode=mode, tolerance=tolerance)
+
+
 def code_evidence(
     proposal: Proposal,
     code: str | None,
@@ -210,7 +221,7 @@ def gather(
     if isinstance(proposal, Failure):
         return ProposalEvidence(proposal, topic=outcome.topic)
     caption_votes = {
-        question: majority(_extracted(texts), mode=mode, tolerance=tolerance)
+        question: vote_of(texts, mode, tolerance)
         for question, texts in outcome.caption_answers.items()
     }
     if label_source == "caption":

@@ -45,6 +45,21 @@ def test_an_old_adapter_is_unloaded_when_its_last_request_is_answered(
     assert [body["model"] for body in sampled(vllm_server)] == ["s-1", "s-2"]
 
 
+def test_one_adapter_plays_several_roles_and_goes_when_the_last_has_left(
+    make_vllm, vllm_server, tmp_path
+):
+    policy = make_vllm()
+    policy.load_adapter(ROLES, "all-1", str(tmp_path / "1"))
+    policy.generate([ask(f"{role}/0", role=role) for role in ROLES])
+    assert [body["model"] for body in sampled(vllm_server)] == ["all-1"] * 3
+    policy.load_adapter(("proposer", "coder"), "two-1", str(tmp_path / "2"))
+    assert set(vllm_server.adapters) == {"all-1", "two-1"}
+    policy.load_adapter("solver", "s-1", str(tmp_path / "3"))
+    wait_for(lambda: set(vllm_server.adapters) == {"two-1", "s-1"})
+    with pytest.raises(UserError, match="unknown role 'judge'"):
+        policy.load_adapter(("coder", "judge"), "b-1", str(tmp_path / "4"))
+
+
 def test_adapters_that_a_restart_has_lost_are_loaded_again(make_vllm, vllm_server, tmp_path):
     policy = make_vllm()
     for role in ("coder", "solver"):
@@ -57,6 +72,23 @@ def test_adapters_that_a_restart_has_lost_are_loaded_again(make_vllm, vllm_serve
     vllm_server.start()
     assert [future.result(timeout=10) for future in futures] == before
     assert set(vllm_server.adapters) == {"coder-1", "solver-1"}
+
+
+def test_a_client_follows_another_one_and_gives_a_server_back_what_it_lost(
+    make_vllm, vllm_server, tmp_path
+):
+    leader, follower = make_vllm(), make_vllm()
+    for version in ("s-1", "s-2"):
+        leader.load_adapter("solver", version, str(tmp_path / version))
+        follower.follow(leader.served)
+        assert dict(follower.adapters) == {"solver": version}
+        vllm_server.adapters.clear()
+        assert len(follower.generate([ask(f"{version}/{i}") for i in range(4)])) == 4
+        assert vllm_server.adapters == {version: str(tmp_path / version)}
+    used = {body["request_id"]: body["model"] for body in sampled(vllm_server)}
+    assert used == {f"{version}/{i}": version for version in ("s-1", "s-2") for i in range(4)}
+    with pytest.raises(UserError, match="role"):
+        follower.follow({"critic": ("s-2", "x")})
 
 
 def test_adapters_that_vanish_without_a_restart_are_loaded_again(make_vllm, vllm_server, tmp_path):

@@ -24,6 +24,7 @@ from trainers.progress import SilentProgress
 # A kill comes after so many changes on the disk, and then after so many seconds: by time alone,
 # a slow machine would see all of them fall into the beginning.
 CHANGES, SECONDS = 4, 0.4
+TRACKER = "tensorboard"
 
 
 def attempt(settings: dict[str, str]) -> int:
@@ -46,6 +47,9 @@ def where(folder: Path) -> str:
     """The newest thing that the run has put on the disk."""
     found: list[tuple[int, str]] = []
     for path in folder.rglob("*"):
+        # A tracker writes a file a start, beside every row.
+        if path.parent.name == TRACKER:
+            continue
         # Files come and go while the run writes.
         with suppress(FileNotFoundError):
             if path.is_file():

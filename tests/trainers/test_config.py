@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from mmzero_env.errors import UserError
 from mmzero_env.rewards import get_design
 from trainers import config
+from trainers.grpo_settings import GRPOSettings
 
 
 def test_every_preset_loads_and_survives_the_round_trip(tmp_path):
@@ -46,12 +47,97 @@ def test_overrides_reach_their_place_with_their_type(tmp_path):
         ("nano-cpu", {"reward": "2"}, "unknown setting 'reward'"),
         ("nano-cpu", {"prompts": "micro"}, "nano"),
         ("nano-cpu", {"iterations": "0"}, "iterations must be at least 1, got 0"),
+        (
+            "nano-cpu",
+            {"solver.keep_zero_variance": "1"},
+            "keep_zero_variance expects true or",
+        ),
+        (
+            "nano-cpu",
+            {"coder.loss_type": "dappo"},
+            "coder: unknown loss type 'dappo'. Did you",
+        ),
+        ("nano-cpu", {"coder.advantage_scale": "batch"}, "Valid: group, none"),
+        ("nano-cpu", {"coder.schedule": "step"}, "Valid: constant, cosine, linear"),
+        ("nano-cpu", {"coder.old_logprobs": "engine"}, "Valid: auto, recompute, sampler"),
+        ("nano-cpu", {"coder.epsilon_high": "2.5"}, "delta must be above 1 + epsilon_high = 3.5"),
+        ("nano-cpu", {"coder.delta": "-1"}, "delta must not be negative, got -1"),
+        ("nano-cpu", {"coder.adam_beta2": "1"}, "coder: adam_beta2 must be in [0, 1), got 1"),
+        (
+            "nano-cpu",
+            {"coder.old_logprobs": "recompute", "coder.importance_cap": "0.5"},
+            "importance_cap must be at least 1",
+        ),
+        ("nano-cpu", {"coder.top_p": "0.95"}, "top_p=1, or set old_logprobs=recompute"),
+        ("nano-cpu", {"coder.top_p": "0"}, "top_p must be above 0 and at most 1"),
+        ("nano-cpu", {"vision": "on"}, "Valid: auto, frozen, trained"),
+        ("nano-cpu", {"dtype": "float16"}, "Valid: auto, bfloat16, float32"),
+        ("nano-cpu", {"dtype": "bfloat16"}, "Set dtype=float32 and autocast_bf16=true"),
+        (
+            "nano-cpu",
+            {"lora_rank": "8", "policy": "vllm", "vision": "trained"},
+            "policy=vllm does not serve adapters on the vision tower; set vision=frozen",
+        ),
+        (
+            "nano-cpu",
+            {"lora_rank": "8", "policy": "vllm-engine", "dtype": "bfloat16"},
+            "set serve.dtype=bfloat16",
+        ),
     ],
 )
 def test_mistakes_name_the_mend(preset, overrides, message):
     with pytest.raises(UserError) as caught:
         config.load(preset, overrides)
     assert message in str(caught.value)
+
+
+def test_a_stage_becomes_the_settings_of_the_trainer(tmp_path):
+    made = config.load("nano-cpu", {"out": str(tmp_path)})
+    plain = made.grpo(made.coder)
+    defaults = GRPOSettings()
+    own = {"steps", "prompts_per_step", "group_size", "learning_rate", "warmup_updates", "beta"}
+    for field in fields(GRPOSettings):
+        if field.name not in {*own, "max_completion_length"}:
+            assert getattr(plain, field.name) == getattr(defaults, field.name), field.name
+    changes = {
+        "loss_type": "dr_grpo", "advantage_scale": "none", "epsilon": "0.1", "epsilon_high": "0.4",
+        "delta": "0", "max_grad_norm": "0.5", "num_iterations": "2", "schedule": "cosine",
+        "keep_zero_variance": "true", "adam_beta1": "0.8", "adam_beta2": "0.95", "top_p": "0.9",
+        "importance_cap": "3", "old_logprobs": "recompute",
+    }  # fmt: skip
+    loaded = config.load(
+        "nano-cpu",
+        {
+            "out": str(tmp_path),
+            "gradient_checkpointing": "true",
+            "autocast_bf16": "true",
+            **{f"coder.{name}": value for name, value in changes.items()},
+        },
+    )
+    assert loaded.grpo(loaded.coder) == replace(
+        plain, loss_type="dr_grpo", scale="none", epsilon=0.1, epsilon_high=0.4, delta=None,
+        max_grad_norm=0.5, num_iterations=2, schedule="cosine", keep_zero_variance=True,
+        betas=(0.8, 0.95), importance_cap=3.0, old_logprobs="recompute",
+        gradient_checkpointing=True, autocast_bf16=True,
+    )  # fmt: skip
+    assert loaded.sampling("coder").top_p == 0.9
+    config.save(loaded, tmp_path)
+    assert config.read(tmp_path) == loaded
+
+
+def test_ratios_are_to_whoever_computes_as_the_trainer_does(tmp_path):
+    def source(**overrides):
+        loaded = config.load("nano-cpu", {"out": str(tmp_path), **overrides})
+        made = loaded.grpo(loaded.solver)
+        return made.old_logprobs, made.importance_cap
+
+    assert source() == ("sampler", None)
+    assert source(policy="vllm", lora_rank="8") == ("recompute", 2.0)
+    assert source(autocast_bf16="true") == ("recompute", 2.0)
+    off = {"solver.importance_cap": "0"}
+    assert source(policy="vllm", lora_rank="8", **off) == ("recompute", None)
+    forced = {"solver.old_logprobs": "sampler"}
+    assert source(policy="vllm", lora_rank="8", **forced) == ("sampler", None)
 
 
 def test_the_reward_is_set_and_survives_the_round_trip(tmp_path):
@@ -106,3 +192,12 @@ def test_a_damaged_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json"):
         config.read(tmp_path)
+
+
+def test_the_monitors_are_set_like_everything_else():
+    made = config.load("nano-cpu", {"monitor.warn": "false", "monitor.rollback": "retry"})
+    assert made.monitor.warn is False and made.monitor.rollback == "retry"
+    with pytest.raises(UserError, match="monitor.warn expects true or false, got 'no'"):
+        config.load("nano-cpu", {"monitor.warn": "no"})
+    with pytest.raises(UserError, match="monitor.*unknown rollback"):
+        config.load("nano-cpu", {"monitor.rollback": "back"})

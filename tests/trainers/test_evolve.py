@@ -100,6 +100,20 @@ def test_the_same_seed_gives_the_same_run(finished, tmp_path):
     assert weights(tmp_path / "again") == weights(finished)
 
 
+def test_a_run_without_monitors_is_the_same_run(finished, tmp_path):
+    plain = tmp_path / "plain"
+    run(plain, **{"monitor.blind_items": "0", "monitor.warn": "false"})
+    watched = rows(finished)
+    assert [row.pop("blind_solvable") for row in rows(plain)] == [None] * len(watched)
+    assert any(row["blind_solvable"] is not None for row in watched)
+
+    def others(folder):
+        return [{k: v for k, v in row.items() if k != "blind_solvable"} for row in rows(folder)]
+
+    assert others(plain) == others(finished)
+    assert weights(plain) == weights(finished)
+
+
 def test_a_killed_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
     folder = tmp_path / "killed"
     original = stages.GroupTrainer.train

@@ -42,7 +42,9 @@ def test_labels_by_picture_and_by_caption(
 ) -> None:
     played = [outcome(easy, hard)]
     for name, label in (("mm_zero", by_image), ("caption_grounded", by_caption)):
-        kept = solver_prompts(played, get_design(name).score(played), FilterConfig())
+        kept = solver_prompts(
+            played, get_design(name).score(played), FilterConfig(), get_design(name)
+        )
         assert [row.label for row in kept] == ([] if label is None else [label])
         assert all(row.id == "e/0" and row.image is IMAGE for row in kept)
 
@@ -50,4 +52,4 @@ def test_labels_by_picture_and_by_caption(
 def test_failures_give_no_prompt() -> None:
     failed = EpisodeOutcome("f", "t", "", Failure("proposal", "missing_tag"))
     scored = get_design("mm_zero").score([failed])
-    assert solver_prompts([failed], scored, FilterConfig()) == []
+    assert solver_prompts([failed], scored, FilterConfig(), get_design("mm_zero")) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.trainers.killed_runs import TRACKER
 from tests.trainers.test_evolve import TINY
 
 KILLS = 12
@@ -48,7 +49,9 @@ def content(folder: Path) -> dict[str, object]:
     """Everything of a run that must not depend on whether it was killed."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name == "config.json":
+        if not path.is_file() or path.name in ("config.json", "trackers.json"):
+            continue
+        if path.parent.name == TRACKER:
             continue
         name = str(path.relative_to(folder))
         if name == "metrics.jsonl":

@@ -12,11 +12,12 @@ import pytest
 
 import agents
 from agents.adapters import AdapterSettings, RoleView, with_adapters
-from agents.policy import PolicyError
+from agents.policy import PolicyError, roles_of
 from mmzero_env.errors import EngineError, UserError
-from mmzero_env.protocol import ROLES, Request, Response, Role
+from mmzero_env.protocol import ROLES, Request, Response, Role, Sampling
 from tests.trainers.test_evolve import TINY, rows
 from trainers import config, evolve
+from trainers.learners import make_learners
 from trainers.players import EnginePlayers, Players, open_players
 from trainers.progress import SilentProgress
 
@@ -40,11 +41,12 @@ class CopyEngine:
         self.closed = False
         self.fail = ""
 
-    def load_adapter(self, role: Role, name: str, path: str) -> None:
+    def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
         assert (Path(path) / "adapter_model.safetensors").is_file()
-        self.loads.append((role, name, path))
-        if len(self.loads) <= self.deaf_from:
-            RoleView(self.shared, role).load_adapter(Path(path))
+        for each in roles_of(role):
+            self.loads.append((each, name, path))
+            if len(self.loads) <= self.deaf_from:
+                RoleView(self.shared, each).load_adapter(Path(path))
 
     def score(self, request: Request, completion_ids: Sequence[int]) -> Any:
         return self.shared.score(request, completion_ids)
@@ -93,6 +95,25 @@ def test_every_version_has_a_new_name_and_path_and_old_ones_go(tmp_path) -> None
     assert len(set(names)) == len(set(paths)) == 4
     # What a server may still have to load again after a restart stays.
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[::2], names[3]])
+
+
+def test_roles_that_share_an_adapter_are_served_one_version_of_it(tmp_path) -> None:
+    made = run_config(tmp_path, shared_weights="true")
+    learners = make_learners(made, {})
+    engine = CopyEngine()
+    players = EnginePlayers(learners, engine, tmp_path, shared=True)
+    for name, weight in learners["coder"].model.named_parameters():
+        if "lora_B.shared" in name:
+            weight.data += 0.05
+    reading = players.publish("coder")
+    assert reading.moved > 1e-3 > reading.drift
+    assert [role for role, _, _ in engine.loads] == [*ROLES, *ROLES]
+    names = [name for _, name, _ in engine.loads]
+    assert len(set(names)) == 2 and names[0] == names[2] and names[3] == names[5]
+    assert [path.name for path in tmp_path.iterdir()] == [names[3]]
+    request = Request("r", "solver", "say it", 1, sampling=Sampling(temperature=0, max_tokens=8))
+    [ours], [theirs] = (p.generate([request]) for p in (learners["solver"], engine))
+    assert ours.completions[0].token_ids == theirs.completions[0].token_ids
 
 
 def test_an_engine_that_ignores_an_update_stops_the_run(tmp_path) -> None:

@@ -68,6 +68,20 @@ def test_what_models_write_is_text_and_nothing_else(make_run) -> None:
     assert "\x00" not in page and "nonsense" in parsed.text
 
 
+def test_warnings_are_listed_as_text_and_damage_is_named(make_run) -> None:
+    run = make_run()
+    assert 'id="warnings"' not in report.write(run).read_text(encoding="utf-8")
+    said = {"iteration": 2, "stage": "solver", "step": 7, "text": f"kl rises {SCRIPT}"}
+    (run / "warnings.jsonl").write_text(json.dumps(said) + "\n")
+    page = report.write(run).read_text(encoding="utf-8")
+    assert "script" not in {name for name, _ in Page(page).tags}
+    section = page[page.index('<section id="warnings">') : page.index('<section id="curves">')]
+    assert "kl rises" in section and "&lt;script&gt;" in section
+    (run / "warnings.jsonl").write_text('{"step": 7}\n')
+    with pytest.raises(UserError, match=r"warnings\.jsonl is damaged"):
+        report.write(run)
+
+
 def test_the_page_loads_nothing(make_run) -> None:
     page = report.write(make_run()).read_text(encoding="utf-8")
     for name, attrs in Page(page).tags:

@@ -60,7 +60,7 @@ def test_what_a_stage_learns_from_survives_the_disk(tmp_path):
     save_proposals(tmp_path / "a/prompts", [PROPOSAL, PROPOSAL])
     assert load_proposals(tmp_path / "a/prompts") == [PROPOSAL, PROPOSAL]
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    question = LabelledQuestion("x/0", PROPOSAL, image, "which?", "left")
+    question = LabelledQuestion("x/0", PROPOSAL, image, "which?", "left", True)
     save_questions(tmp_path / "b/prompts", [question])
     (found,) = load_questions(tmp_path / "b/prompts")
     assert np.array_equal(found.image, image) and found.image.dtype == np.uint8

@@ -43,15 +43,17 @@ def _written(request: Request, i: int) -> str:
     return players.NoisyPlay(0.8)(request, random.Random(f"{request.seed}/{i}"))
 
 
-def stage_of(folder: Path, role: Role, policy: Policy, renderer: Renderer) -> stages.Stage:
-    settings = {"solver.pool": "24", "coder.pool": "12", "seed": "5"}
+def stage_of(
+    folder: Path, role: Role, policy: Policy, renderer: Renderer, **changes: str
+) -> stages.Stage:
+    settings = {"solver.pool": "24", "coder.pool": "12", "seed": "5", **changes}
     filters = {"filters.render_high": "1.0", "filters.hard_high": "1.0"}
     made = config.load("nano-cpu", {"out": str(folder), **settings, **filters})
     return stages.Stage(
         iteration=1,
-        role=role,
+        kind=role,
         config=made,
-        learner=cast("Any", policy),
+        learners=cast("Any", dict.fromkeys(("proposer", "coder", "solver"), policy)),
         players=Players(cast("Any", dict.fromkeys(("proposer", "coder", "solver"), policy))),
         renderer=renderer,
         design=made.design(),
@@ -102,6 +104,31 @@ def test_the_groups_of_a_stage_are_the_same_and_its_seconds_are_told(
     for name in ("waves", "streams"):
         path = tmp_path / name / "episodes" / f"iter-1-{role}.jsonl"
         assert path.exists() or role == "coder"
+
+
+@pytest.mark.parametrize("role", ["proposer", "coder", "solver"])
+def test_blind_questions_change_nothing_but_their_own_metric(role: Role, tmp_path: Path) -> None:
+    def two_steps(items: str) -> list[tuple[str, dict[str, float | None]]]:
+        changes = {"monitor.blind_items": items, "monitor.blind_every": "2"}
+        policy = Batched()
+        with Renderer(size=32, workers=0) as renderer:
+            stage = stage_of(tmp_path / items, role, policy, renderer, **changes)
+            prompts = stages._PROMPTS[role](stage)
+            assert prompts is not None
+            found = [prompts.collect(step) for step in (0, 1)]
+        return [
+            (
+                repr([(g.request.id, g.request.seed, g.response, g.rewards) for g in groups]),
+                {k: v for k, v in metrics.items() if not k.startswith("seconds_")},
+            )
+            for groups, metrics in found
+        ]
+
+    plain, watched = two_steps("0"), two_steps("6")
+    assert [metrics.pop("blind_solvable") for _, metrics in plain] == [None, None]
+    first, second = [metrics.pop("blind_solvable") for _, metrics in watched]
+    assert first is not None and 0 <= first <= 1 and second is None
+    assert watched == plain
 
 
 class Dying(Streaming):

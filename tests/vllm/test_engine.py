@@ -14,7 +14,7 @@ import agents
 from agents.policy import PolicyError, StreamingPolicy
 from agents.vllm_engine import VllmEngine
 from mmzero_env.errors import UserError
-from mmzero_env.protocol import Request, Sampling
+from mmzero_env.protocol import ROLES, Request, Sampling
 from tests.vllm.lora import Reference, copied, save_adapter
 from tests.vllm.play import some
 from tests.vllm.settings import SMALL
@@ -99,6 +99,18 @@ def test_a_new_version_takes_effect_and_the_old_one_is_let_go(playing, tmp_path)
         playing.load_adapter("solver", "broken", str(broken))
     assert playing.adapters["solver"] == f"newer-{tmp_path.name}"
     assert len(playing.generate([request])) == 1
+
+
+def test_one_adapter_plays_all_roles(playing, tmp_path):
+    newer = save_adapter(tmp_path / "all", 78)
+    playing.load_adapter(ROLES, f"all-{tmp_path.name}", str(newer))
+    reference = Reference(newer)
+    requests = some(6, tag="all")
+    for request, response in zip(requests, playing.generate(requests), strict=True):
+        for done in response.completions:
+            expected = reference.logprobs(request, done.token_ids)
+            assert np.abs(np.subtract(done.logprobs, expected)).max() < TOLERANCE
+    assert set(playing._core._loras) == {f"all-{tmp_path.name}"}
 
 
 def test_a_request_that_is_given_up_frees_its_place(playing):

@@ -78,6 +78,7 @@ def render(run: RunData) -> str:
         change_cell=accuracy.change_cell,
         probe_charts=_probe_charts(run.probe, table),
         step_charts=_step_charts(run.rows),
+        warnings=run.warnings,
         gallery=[
             (iteration, list(groups))
             for iteration, groups in itertools.groupby(shown.groups, lambda g: g.iteration)

@@ -51,7 +51,7 @@ def ticks(low: float, high: float, count: int = 3) -> list[float]:
     ]
 
 
-class _Frame:
+class Frame:
     """Maps data to pixels and draws what every chart has: grid, labels, limits."""
 
     def __init__(self, count: int, low: float, high: float) -> None:
@@ -118,7 +118,7 @@ def by_step(rows: Sequence[MetricRow], stage: str, metric: str) -> Chart | None:
     groups = {i: _thin(values) for i, values in sorted(iterations.items())}
     means = {i: sum(values) / len(values) for i, values in iterations.items()}
     everything = [value for group in groups.values() for value in group]
-    frame = _Frame(len(everything), min(everything), max(everything))
+    frame = Frame(len(everything), min(everything), max(everything))
     start = 0
     for i, group in groups.items():
         end = start + len(group)
@@ -151,7 +151,7 @@ def by_step(rows: Sequence[MetricRow], stage: str, metric: str) -> Chart | None:
 
 def by_iteration(title: str, iterations: Sequence[int], estimates: Sequence[Estimate]) -> Chart:
     """A probe metric over the iterations, each estimate with its 95 % interval."""
-    frame = _Frame(len(iterations), min(e.low for e in estimates), max(e.high for e in estimates))
+    frame = Frame(len(iterations), min(e.low for e in estimates), max(e.high for e in estimates))
     points = []
     for k, (i, e) in enumerate(zip(iterations, estimates, strict=True)):
         x, y = frame.x(k + 0.5), frame.y(e.mean)

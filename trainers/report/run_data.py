@@ -64,6 +64,16 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """One line of ``warnings.jsonl``."""
+
+    iteration: int
+    stage: str
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
 class RunData:
     """Everything of a run except its episodes.
 
@@ -74,6 +84,7 @@ class RunData:
         probe: True scores, or None when the run has not measured any.
         missing: One sentence for everything that a finished run would have and
             this one lacks.
+        warnings: What the monitors said, in order.
     """
 
     path: Path
@@ -81,6 +92,7 @@ class RunData:
     rows: tuple[MetricRow, ...]
     probe: Probe | None
     missing: tuple[str, ...]
+    warnings: tuple[Warned, ...] = ()
 
 
 def load(path: Path) -> RunData:
@@ -116,7 +128,23 @@ def load(path: Path) -> RunData:
         probe = _probe(read_json(probe_path), probe_path)
     else:
         missing.append("No true accuracy has been measured yet (probe.json is missing).")
-    return RunData(path, config, rows, probe, tuple(missing))
+    return RunData(path, config, rows, probe, tuple(missing), _warnings(path / "warnings.jsonl"))
+
+
+def _warnings(path: Path) -> tuple[Warned, ...]:
+    if not path.is_file():
+        return ()
+    lines, _ = read_jsonl(path)
+    try:
+        return tuple(
+            Warned(int(w["iteration"]), str(w["stage"]), int(w["step"]), str(w["text"]))
+            for w in lines
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged: expected rows with iteration, stage, step and text "
+            f"({type(error).__name__}: {error})."
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
