@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 
 from mmzero_env.errors import EngineError, UserError, unknown
 from mmzero_env.protocol import ROLES
-from trainers import plan_command, serve
+from trainers import plan_command, ranks, serve
 from trainers.version import version
 
 if TYPE_CHECKING:
     from agents.policy import Policy
     from mmzero_env.protocol import Role
     from trainers.report.run_data import Probe
+    from trainers.run_config import RunConfig
 
 RUNS = Path("runs")
 SUITES = ("probe",)
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         _complain(str(error))
         return 2
+    except ranks.MainRankStopped:
+        # It says why itself.
+        return 1
     except EngineError as error:
         _complain(str(error))
         return 1
@@ -157,26 +161,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _evolve(args: argparse.Namespace) -> int:
     """``mmzero evolve``."""
-    resume = args.resume is not None
-    if resume:
-        _refuse_beside_resume(args)
-    out: Path = args.resume if resume else _new_run_directory(args)
     require("train", "mmzero evolve")
-    _check_system()
-    from trainers import config as configs
     from trainers import evolve, progress
 
-    if resume:
-        config = configs.read(out)
-    else:
-        config = configs.load(args.preset or "nano-cpu", _overrides(args, out))
-    shown = progress.choose(quiet=args.quiet)
+    together = ranks.join()
+    out, config = together.share(lambda: _asked(args))
+    shown = progress.choose(quiet=args.quiet or not together.is_main)
     try:
-        evolve.run(config, resume=resume, progress=shown)
+        evolve.run(config, resume=args.resume is not None, progress=shown, ranks=together)
+        together.leave()
     except KeyboardInterrupt:
+        if not together.is_main:
+            return 130
         shown.close()
         print(f"\nstopped; finished stages are saved. {_how_to_resume(out)}", file=sys.stderr)
         return 130
+    except ranks.MainRankStopped:
+        raise
     except EngineError:
         shown.close()
         # The reason comes last, where one looks first.
@@ -185,8 +186,22 @@ def _evolve(args: argparse.Namespace) -> int:
         raise
     finally:
         shown.close()
-    _finish(out)
+    if together.is_main:
+        _finish(out)
     return 0
+
+
+def _asked(args: argparse.Namespace) -> tuple[Path, RunConfig]:
+    """The run that ``mmzero evolve`` was asked for, checked, and its directory."""
+    from trainers import config as configs
+
+    if args.resume is not None:
+        _refuse_beside_resume(args)
+        _check_system()
+        return args.resume, configs.read(args.resume)
+    out = _new_run_directory(args)
+    _check_system()
+    return out, configs.load(args.preset or "nano-cpu", _overrides(args, out))
 
 
 def _refuse_beside_resume(args: argparse.Namespace) -> None:

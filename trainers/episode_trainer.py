@@ -4,14 +4,18 @@ What is overridden (TRL 1.16.0, pinned; a test holds what is relied on):
 
 * ``_generate_and_score_completions`` gives the micro-batches of a whole step instead
   of generating from a dataset;
-* ``_prepare_inputs`` hands them out in order. TRL's own one wants a constant number
-  of rows and shuffles them with the global generator; ours takes any number,
-  sorted by length;
+* ``training_step`` hands them out in order and leaves out updates without a row;
+  ``_prepare_inputs``, which does so in TRL, wants a constant number of rows and shuffles
+  them with the global generator. Ours takes any number, sorted by length;
 * ``compute_loss`` scales a micro-batch's loss so that batches of unequal size add
   up to the loss of the update;
 * ``_get_per_token_logps_and_entropies`` computes what rows have in common once:
   pictures (:mod:`trainers.shared_images`) and prompts (:mod:`trainers.shared_prompts`).
   Where prompts are not shared, TRL's own method runs.
+
+On several ranks (:mod:`trainers.ranks`) the groups come from the main rank. Every rank lays
+out all rows in the same way and takes its share of each micro-batch's, so that loss, gradient
+and metrics are those of one process.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from datasets import Dataset
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -36,8 +41,10 @@ from trainers.groups import Group
 from trainers.grpo_math import truncated_importance
 from trainers.grpo_settings import GRPOSettings, StepMetrics
 from trainers.grpo_tally import StepTally
+from trainers.ranks import ALONE, Ranks
 from trainers.reference import switched_on
-from trainers.rows import Encoded, Row, collate, micro_batches, padding_row, rows_of
+from trainers.rows import Encoded, Row, collate, levelled, micro_batches, padding_row, rows_of
+from trainers.sharded import accept_update, check_engine, shard_frozen
 from trainers.shared_images import shared_images, vision_tower
 from trainers.shared_prompts import (
     LARGEST_LOGITS,
@@ -80,6 +87,7 @@ class EpisodeTrainer(GRPOTrainer):
         on_step: Called with the metrics of every step.
         output_dir: A folder for TRL.
         seed: Seeds TRL's generators.
+        ranks: The processes that train together; ``source`` is called on the main one.
 
     Raises:
         UserError: If the policy has no tokenizer that TRL can use.
@@ -97,6 +105,7 @@ class EpisodeTrainer(GRPOTrainer):
         on_step: Callable[[StepMetrics], None],
         output_dir: str,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         """See the class."""
         if not isinstance(policy.tokenizer, PreTrainedTokenizerBase):
@@ -106,15 +115,21 @@ class EpisodeTrainer(GRPOTrainer):
         self.policy = policy
         self.settings = settings
         self.source = source
+        self.ranks = ranks
         self.tally: StepTally | None = None
         self._first_step = first_step
-        self._per_update = settings.micro_batches_per_update
+        self._per_update = settings.micro_batches_per_update(ranks.size)
         self._updates = settings.updates_per_step * settings.num_iterations
         updates_left = (settings.steps - first_step) * self._updates
+        tower = vision_tower(policy.model)
         config = _trl_config(
             settings,
             updates=updates_left,
-            on_cpu=policy.model.device.type == "cpu",
+            micro_batches=self._per_update,
+            # Text leaves a trained vision tower without gradients.
+            unused=tower is None or any(weight.requires_grad for weight in tower.parameters()),
+            # An engine moves the weights to where they are trained.
+            on_cpu=policy.model.device.type == "cpu" and not ranks.engine,
             output_dir=output_dir,
             seed=seed,
         )
@@ -128,6 +143,7 @@ class EpisodeTrainer(GRPOTrainer):
             processing_class=policy.tokenizer,
             callbacks=[_Hooks(self, on_begin, on_step)],
         )
+        check_engine(self.accelerator, ranks)
         self.remove_callback(PrinterCallback)
         self.beta = settings.beta
         checkpointing = self.args.gradient_checkpointing_kwargs
@@ -135,15 +151,25 @@ class EpisodeTrainer(GRPOTrainer):
             # TRL opens the embeddings of models with adapters for re-entrant checkpointing,
             # which would make a frozen vision tower compute gradients for nobody.
             policy.model.disable_input_require_grads()
-        self._towers = {id(policy.model): vision_tower(policy.model)}
+        self._towers = {id(policy.model): tower}
         self._reference = reference if settings.beta else None
         if isinstance(self._reference, torch.nn.Module):
             add_fused_lm_head(_plain(self._reference), temperature=settings.temperature)
             self._towers[id(self._reference)] = vision_tower(self._reference)
+            self._reference = shard_frozen(self._reference, self.accelerator, ranks)
         self._vision_tokens = _vision_tokens(policy.model.config)
         self._image_token = getattr(policy.model.config, "image_token_id", None)
         self._micro: list[dict[str, Any]] = []
+        self.idle = False
         self._batch: dict[str, Any] = {}
+
+    def let_go(self) -> None:
+        """Take off the model what trained it on several ranks; nothing for one process."""
+        if isinstance(self.model_wrapped, DistributedDataParallel):
+            # They would reduce the gradients of the next stage once more.
+            self.model_wrapped._remove_autograd_hooks()
+        if self.ranks != ALONE:
+            self.accelerator.free_memory()
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -152,12 +178,22 @@ class EpisodeTrainer(GRPOTrainer):
         whole = self.settings.steps * self._updates
         return super().create_scheduler(whole, optimizer)
 
-    def _prepare_inputs(self, inputs: Any) -> dict[str, Any]:
-        """The next micro-batch; a new step begins when all have been handed out."""
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
+        """One micro-batch; a new step begins when all have been handed out."""
         place = self._step % (self._per_update * self._updates)
         if place == 0:
             self._micro = self._generate_and_score_completions(inputs)["micro_batches"]
-        return self._micro[place % len(self._micro)]
+        batch = self._micro[place % len(self._micro)]
+        self.idle = not batch
+        if self.idle:
+            # Nothing to learn: no backward, so no parameter gets a gradient and the
+            # optimizer leaves weights and moments as they are.
+            self._step += 1
+            return torch.zeros((), device=self.accelerator.device)
+        return super().training_step(model, batch, num_items_in_batch)
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return inputs
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """Collect the groups of a step and lay out the micro-batches of its updates."""
@@ -166,12 +202,11 @@ class EpisodeTrainer(GRPOTrainer):
         self.tally = tally = StepTally(step, settings.updates_per_step * settings.num_iterations)
         started = time.perf_counter()
         self.policy.model.eval()
-        groups = self.source(step)
+        groups = self.ranks.share(lambda: self._collect(step))
         # Other roles may have played since, through adapters of their own on this model.
         self.policy.model.eval()
         tally.seconds_rollout = time.perf_counter() - started
         started = time.perf_counter()
-        settings.check(groups)
         laid_out = rows_of(
             groups,
             self.policy.encode,
@@ -188,28 +223,39 @@ class EpisodeTrainer(GRPOTrainer):
         tally.started = started
         return {"micro_batches": batches}
 
+    def _collect(self, step: int) -> list[Group]:
+        groups = self.source(step)
+        self.settings.check(groups)
+        return groups
+
     def _update(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """The micro-batches of one optimizer update."""
-        device = self.accelerator.device
-        counts = torch.tensor([len(rows), sum(len(row.completion) for row in rows)], device=device)
-        total_rows, total_tokens = self.accelerator.reduce(counts, reduction="sum").tolist()
+        device, ranks = self.accelerator.device, self.ranks
+        total_rows, total_tokens = len(rows), sum(len(row.completion) for row in rows)
         if not total_rows:
             return [{} for _ in range(self._per_update)]
         pad = self._tokenizer.pad_token_id
-        share = self._per_update * self.accelerator.num_processes
+        share = self._per_update * ranks.size
         batches = []
         sharing = self.settings.share_prompts
-        for part in micro_batches(rows, self._per_update, by_prompt=sharing):
+        parts = micro_batches(rows, share, by_prompt=sharing)
+        for start in range(0, share, ranks.size):
+            at_once = parts[start : start + ranks.size]
+            if ranks.size > 1:
+                at_once = levelled(at_once, rows)
             batch = collate(
-                part or [padding_row(pad)], pad=pad, image_token=self._image_token, device=device
+                at_once[ranks.rank] or [padding_row(pad)],
+                pad=pad,
+                image_token=self._image_token,
+                device=device,
             )
             if sharing:
                 batch["packed"] = self._pack(batch)
             tokens = int(batch["completion_mask"].sum())
             size = len(batch["completion_ids"])
-            # TRL averages over a micro-batch and then over micro-batches, except for
-            # dapo; unequal micro-batches need their own weight.
-            batch["tokens"] = tokens
+            # TRL averages over a micro-batch, then over micro-batches, and the engine over
+            # ranks, except for dapo; unequal micro-batches need their own weight.
+            batch["tokens_at_once"] = sum(len(row.completion) for part in at_once for row in part)
             batch["loss_scale"] = {
                 "dapo": 1.0,
                 "bnpo": tokens * share / total_tokens,
@@ -310,15 +356,11 @@ class EpisodeTrainer(GRPOTrainer):
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         """TRL's loss of one micro-batch, weighted into the loss of the update."""
-        if not inputs:
-            # Nothing to learn: no forward, so no parameter gets a gradient and the
-            # optimizer leaves weights and moments as they are.
-            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         self._batch = inputs = moved(inputs, self.accelerator.device)
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = loss * inputs["loss_scale"]
         assert self.tally is not None  # made when the step began
-        self.tally.add(float(loss.detach()), inputs["tokens"], self._metrics["train"])
+        self.tally.add(float(loss.detach()), inputs["tokens_at_once"], self._metrics["train"])
         return loss
 
 
@@ -341,12 +383,9 @@ class _Hooks(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave out an update whose gradient is not finite, as the reference does."""
-        grads = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        finite = all(bool(torch.isfinite(grad).all()) for grad in grads)
-        if not finite:
-            kwargs["model"].zero_grad(set_to_none=True)
-        assert self._trainer.tally is not None  # made when the step began
-        self._trainer.tally.updates += bool(grads) and finite
+        trainer = self._trainer
+        assert trainer.tally is not None  # made when the step began
+        trainer.tally.updates += accept_update(kwargs["model"], trainer.accelerator, trainer.ranks)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the step after its last update."""
@@ -354,13 +393,24 @@ class _Hooks(TrainerCallback):
         # TRL logs once after every update, and once more, without a loss, at the end.
         if "loss" not in logs or tally is None:
             return
-        tally.close_update(logs["grad_norm"], logs["learning_rate"])
+        # DeepSpeed repeats the norm of its last step.
+        norm = 0.0 if self._trainer.idle else logs["grad_norm"]
+        tally.close_update(norm, logs["learning_rate"])
         if tally.complete:
+            if self._trainer.ranks.size > 1:
+                tally.share_loss(self._trainer.accelerator)
             self._on_step(tally.metrics())
 
 
 def _trl_config(
-    settings: GRPOSettings, *, updates: int, on_cpu: bool, output_dir: str, seed: int
+    settings: GRPOSettings,
+    *,
+    updates: int,
+    micro_batches: int,
+    unused: bool,
+    on_cpu: bool,
+    output_dir: str,
+    seed: int,
 ) -> GRPOConfig:
     return GRPOConfig(
         output_dir=output_dir,
@@ -391,11 +441,13 @@ def _trl_config(
         # The smallest batches TRL accepts: its rows are dummies.
         per_device_train_batch_size=2,
         num_generations=2,
-        gradient_accumulation_steps=settings.micro_batches_per_update,
+        gradient_accumulation_steps=micro_batches,
         shuffle_dataset=False,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=unused,
         report_to="none",
+        log_level_replica="error",
         save_strategy="no",
         logging_strategy="steps",
         logging_steps=1,

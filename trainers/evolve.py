@@ -19,7 +19,7 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from mmzero_env.errors import UserError
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import ROLES, Role
 from mmzero_env.world.probe import probe_items
-from trainers import atomic, checkpoints, joint_stage, stages, standing
+from trainers import atomic, checkpoints, followers, joint_stage, stages, standing
 from trainers import config as configs
 from trainers.evaluate import scores
 from trainers.learner import Learner
@@ -40,6 +40,7 @@ from trainers.learners import make_learners
 from trainers.monitors import Watch
 from trainers.players import Players, open_players
 from trainers.progress import Progress
+from trainers.ranks import ALONE, Ranks
 from trainers.rollback import decide
 from trainers.run_config import SIMULTANEOUS, RunConfig
 from trainers.run_log import RunLog
@@ -49,34 +50,46 @@ from trainers.trackers import open_trackers, require_trackers
 from trainers.venue import Venue, open_venue
 
 
-def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
+def run(config: RunConfig, *, resume: bool, progress: Progress, ranks: Ranks = ALONE) -> None:
     """Run the loop to its end, or go on where it stopped.
 
     Args:
         config: The run; ``config.out`` is created unless it is resumed.
         resume: Go on with the run in ``config.out``.
         progress: Is told what happens.
+        ranks: The processes that train. The main one runs the loop, and it alone reads and
+            writes ``config.out``.
 
     Raises:
         UserError: If the model cannot be trained here or the run's files are damaged.
         EngineError: If something of ours failed; finished stages are on disk.
     """
-    folder = Path(config.out)
-    require_trackers(config.trackers)
     torch.set_num_threads(config.threads)
     quiet_transformers()
+    if ranks.is_main:
+        with followers.leading(ranks):
+            _lead(config, resume, progress, ranks)
+    else:
+        # Newer weights come from the main rank when they are needed.
+        followers.follow(_learners(config, {}, ranks), ranks)
+
+
+def _lead(config: RunConfig, resume: bool, progress: Progress, ranks: Ranks) -> None:
+    followers.check(config, ranks)
+    require_trackers(config.trackers)
+    folder = Path(config.out)
     with ExitStack() as stack:
         store = StageStore(folder)
         if resume:
             log = RunLog(folder, progress, Watch(config.monitor))
             _go_back(log, store)
-            learners = make_learners(config, standing.weights(config, log))
+            learners = _learners(config, standing.weights(config, log), ranks)
             players = stack.enter_context(open_players(config, learners, progress.note))
             venue = stack.enter_context(open_venue(config, players.specs, progress.note))
         else:
             # Loaded first: a model that cannot be trained or an engine that does not start
             # must not leave a run directory behind.
-            learners = make_learners(config, {})
+            learners = _learners(config, {}, ranks)
             players = stack.enter_context(open_players(config, learners, progress.note))
             venue = stack.enter_context(open_venue(config, players.specs, progress.note))
             configs.save(config, folder)
@@ -91,7 +104,13 @@ def run(config: RunConfig, *, resume: bool, progress: Progress) -> None:
             samples=config.probe.samples,
             forms=config.code_forms,
         )
-        _iterate(_Run(config, learners, players, venue, probe, log, store, progress))
+        _iterate(_Run(config, learners, players, venue, probe, log, store, progress, ranks))
+
+
+def _learners(
+    config: RunConfig, finished: Mapping[Role, Path], ranks: Ranks
+) -> dict[Role, Learner]:
+    return make_learners(replace(config, device="cpu") if ranks.host else config, finished)
 
 
 @dataclass(frozen=True)
@@ -106,6 +125,7 @@ class _Run:
     log: RunLog
     store: StageStore
     progress: Progress
+    ranks: Ranks
 
 
 def _go_back(log: RunLog, store: StageStore) -> None:
@@ -180,6 +200,7 @@ def _train(iteration: int, kind: str, run: _Run, memory: CaptionMemory) -> None:
         store=run.store,
         resumed=resumed,
         note=run.progress.note,
+        ranks=run.ranks,
         executor=run.venue.executor,
     )
     roles = ROLES if kind == SIMULTANEOUS else (stage.role,)

@@ -22,11 +22,15 @@ import numpy as np
 import torch
 
 from mmzero_env.errors import UserError
+from mmzero_env.protocol import Request
 from trainers import generators
 from trainers.episode_trainer import EpisodeTrainer, Trainable
 from trainers.groups import Group
 from trainers.grpo_settings import GRPOSettings, StepMetrics
+from trainers.ranks import ALONE, Ranks
 from trainers.reference import frozen_reference, stage_start
+from trainers.rows import Encoded
+from trainers.sharded import gather
 
 __all__ = ["GRPOSettings", "GroupTrainer", "StepMetrics", "Trainable"]
 
@@ -47,6 +51,8 @@ class GroupTrainer:
         reference: What the KL term pulls towards: a model, or with adapters the weights of
             one. None copies what is trained as it is now, the start of the stage; see
             :mod:`trainers.reference`.
+        ranks: The processes that train together, all from the main rank's weights. ``source``
+            and ``on_step`` are called on the main one.
     """
 
     def __init__(
@@ -59,15 +65,20 @@ class GroupTrainer:
         output_dir: str | Path,
         seed: int = 0,
         reference: Any = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """See the class."""
         self.policy = policy
         self.settings = settings
         self.source = source
         self.on_step = on_step
+        self.ranks = ranks
         self.steps_done = 0
         self._output_dir = str(output_dir)
         self._seed = seed
+        if not ranks.engine:
+            # An engine does so by itself when it takes the model apart.
+            ranks.spread(w for w in policy.model.parameters() if w.requires_grad)
         # Before TRL touches the model: a copy of a patched forward would still run
         # the weights it was bound to.
         self.reference = reference
@@ -77,6 +88,7 @@ class GroupTrainer:
         self._optimizer: Any = None
         self._scheduler: Any = None
         self._history: list[StepMetrics] = []
+        self._trainer: Any = None
 
     def train(self) -> list[StepMetrics]:
         """Run the steps that are left.
@@ -92,15 +104,18 @@ class GroupTrainer:
         if self.steps_done >= self.settings.steps:
             return []
         self._history = []
-        model = self.policy.model
+        policy: Trainable = self.policy
+        if self.ranks.engine:
+            policy = _Copy(policy, copy.deepcopy(policy.model))
+        model = policy.model
         with (
             _global_generators_restored(),
             frozen_reference(model, self.reference) as reference,
             _checkpointing_taken_off(model),
             _forward_restored(model, self.reference),
         ):
-            trainer = EpisodeTrainer(
-                self.policy,
+            self._trainer = EpisodeTrainer(
+                policy,
                 self.settings,
                 self._groups,
                 first_step=self.steps_done,
@@ -109,8 +124,13 @@ class GroupTrainer:
                 on_step=self._step,
                 output_dir=self._output_dir,
                 seed=self._seed,
+                ranks=self.ranks,
             )
-            trainer.train()
+            try:
+                self._trainer.train()
+            finally:
+                self._trainer.let_go()
+                self._trainer = None
         return self._history
 
     def _begin(self, optimizer: Any, scheduler: Any) -> None:
@@ -128,8 +148,10 @@ class GroupTrainer:
     def _step(self, metrics: StepMetrics) -> None:
         self._history.append(metrics)
         self.steps_done += 1
-        if self.on_step is not None:
-            self.on_step(metrics)
+        trainer, on_step = self._trainer, self.on_step
+        if self.ranks.engine:
+            gather(trainer.model, self.policy.model, trainer.accelerator, self.ranks)
+        self.ranks.on_main(lambda: on_step(metrics) if on_step is not None else None)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a stage is between two steps.
@@ -179,6 +201,19 @@ class GroupTrainer:
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         named = self.policy.model.named_parameters()
         return [(name, weight) for name, weight in named if weight.requires_grad]
+
+
+class _Copy:
+    """A policy's model a second time: the one that an engine takes apart."""
+
+    def __init__(self, policy: Trainable, model: Any) -> None:
+        self._policy = policy
+        self.model = model
+        self.tokenizer = policy.tokenizer
+
+    def encode(self, request: Request) -> Encoded:
+        """As the policy does."""
+        return self._policy.encode(request)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class GRPOSettings:
         steps: Steps of the stage: one collection of groups each.
         prompts_per_step: Most groups in a step.
         group_size: Most completions in a group, on average over a step.
-        micro_batch: Most rows in one forward and backward pass.
+        micro_batch: Most rows in one forward and backward pass, of each rank.
         updates_per_step: Optimizer updates that share one collection, each on its
             own part of the groups.
         num_iterations: Passes over a collection.
@@ -129,11 +129,10 @@ class GRPOSettings:
                 f"trainer agree, got {self.importance_cap:g}; 0 switches the weights off"
             )
 
-    @property
-    def micro_batches_per_update(self) -> int:
-        """Forward and backward passes of one optimizer update."""
+    def micro_batches_per_update(self, ranks: int = 1) -> int:
+        """Forward and backward passes of one optimizer update, on each of the ranks."""
         groups = -(-self.prompts_per_step // self.updates_per_step)
-        return -(-groups * self.group_size // self.micro_batch)
+        return -(-groups * self.group_size // (self.micro_batch * ranks))
 
     def check(self, groups: Sequence[Group]) -> None:
         """Refuse groups that do not fit the stage.

@@ -6,8 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 
 from trainers.groups import Group
 from trainers.grpo_settings import StepMetrics
@@ -63,6 +65,11 @@ class StepTally:
         self._closed += 1
         self._grad_norms.append(grad_norm)
         self._learning_rate = learning_rate
+
+    def share_loss(self, accelerator: Any) -> None:
+        """Average the loss over the ranks; every other number is the same on all of them."""
+        loss = torch.tensor(self._loss, dtype=torch.float64, device=accelerator.device)
+        self._loss = float(accelerator.reduce(loss, reduction="mean"))
 
     @property
     def complete(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -199,6 +199,34 @@ def micro_batches(rows: Iterable[Row], count: int, *, by_prompt: bool = False) -
         batches.append(ordered[start : start + size])
         start += size
     return batches
+
+
+def levelled(parts: Sequence[Sequence[Row]], rows: Sequence[Row]) -> list[list[Row]]:
+    """Give batches that several ranks compute at once the same number of rows.
+
+    TRL gathers numbers of every row, so ranks must not differ in how many they have. And
+    where weights are in pieces all ranks must run the same modules, so if any row of the
+    update has a picture, every batch gets one. What is added has nothing to train on.
+
+    Args:
+        parts: One batch a rank; may be empty.
+        rows: All rows of the update, at least one.
+    """
+    pictured = next((row for row in rows if row.picture is not None), None)
+    filled = []
+    for part in parts:
+        blind = pictured is not None and all(row.picture is None for row in part)
+        filled.append([*part, *([_blank(pictured)] if blind and pictured is not None else [])])
+    size = max(1, *(len(part) for part in filled))
+    for part in filled:
+        like = part[-1] if part else min(rows, key=lambda row: row.length)
+        part.extend([_blank(like)] * (size - len(part)))
+    return filled
+
+
+def _blank(row: Row) -> Row:
+    """The prompt of a row, with nothing behind it."""
+    return replace(row, completion=(), logprobs=(), advantage=0.0)
 
 
 def padding_row(pad: int) -> Row:

@@ -88,10 +88,12 @@ def pack(batch: dict[str, Any], pad: int) -> PackedRows | None:
         start = 0
         for part, row in enumerate(rows, start=1):
             length = lengths[row]
+            unit[row] = u
+            if not length:
+                continue  # a row that only fills its batch
             ids[u, width + start : width + start + length] = completions[row, :length]
             segment[u, width + start : width + start + length] = part
             offsets[u, start : start + length] = torch.arange(length)
-            unit[row] = u
             # The last prompt position predicts the first token of every completion.
             before[row, 1:length] = torch.arange(start + 1, start + length)
             start += length

@@ -6,7 +6,6 @@ What all stages are made of is here as well; :mod:`trainers.joint_stage` trains 
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,6 +22,7 @@ from mmzero_env.rewards import RewardDesign
 from trainers.audit import share_right
 from trainers.executor import Executor, LocalExecutor
 from trainers.filters import LabelledQuestion, coder_prompts, solver_prompts
+from trainers.followers import Training, announce
 from trainers.groups import Group, coder_groups, proposer_groups
 from trainers.grpo import GroupTrainer, StepMetrics
 from trainers.labels import ask
@@ -36,6 +36,7 @@ from trainers.prompt_files import (
     save_questions,
 )
 from trainers.quantities import blind_solvable
+from trainers.ranks import ALONE, Ranks
 from trainers.rollout import Rollout
 from trainers.rollout_stats import Metrics, RolloutStats
 from trainers.run_config import RunConfig
@@ -65,6 +66,7 @@ class Stage:
         store: Takes where the stage stands.
         resumed: Where the stage was when the run was killed; None begins it.
         note: Takes sentences for the person who watches.
+        ranks: The processes that train.
         executor: Plays episodes; this process does, with ``renderer``, when None.
     """
 
@@ -80,6 +82,7 @@ class Stage:
     store: StageStore
     resumed: StageState | None
     note: Callable[[str], None]
+    ranks: Ranks = ALONE
     executor: Executor | None = None
 
     @property
@@ -155,27 +158,24 @@ def run(stage: Stage) -> None:
 
     steps = _steps(stage, prompts)
 
-    def on_step(metrics: StepMetrics) -> None:
+    def on_step(metrics: StepMetrics, trainer: GroupTrainer) -> None:
         stage.log.step(stage.iteration, stage.role, metrics, extra)
         done = metrics.step + 1
-        # After the last step comes the checkpoint.
-        if done < steps and done % stage.config.save_every == 0:
+        # After the last step comes the checkpoint. An engine's optimizer state is in pieces
+        # on all ranks: there a stage that was interrupted begins again.
+        if done < steps and done % stage.config.save_every == 0 and not stage.ranks.engine:
             stage.save(done, {stage.role: trainer})
 
     if stage.resumed is None:
         stage.save(0, {})
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = GroupTrainer(
-            stage.learners[stage.role],
-            replace(stage.config.grpo(stage.settings), steps=steps),
-            groups,
-            on_step,
-            output_dir=scratch,
-            seed=stage.seed("trainer") % 2**31,
-        )
-        if stage.resumed is not None and stage.resumed.steps:
-            trainer.load_state_dict(stage.resumed.trainer(stage.role))
-        trainer.train()
+    training = Training(
+        stage.role,
+        replace(stage.config.grpo(stage.settings), steps=steps),
+        stage.seed("trainer") % 2**31,
+        0 if stage.resumed is None else stage.resumed.steps,
+    )
+    announce(training, stage.ranks)
+    training.run(stage.learners[stage.role], groups, on_step, stage.ranks, stage.resumed)
 
 
 def _steps(stage: Stage, prompts: Prompts) -> int:

@@ -39,7 +39,7 @@ class Loop:
     def read(self, run: Path) -> dict[str, str]:
         return {"out": str(run)}
 
-    def run(self, config: dict[str, str], *, resume: bool, progress: Any) -> None:
+    def run(self, config: dict[str, str], *, resume: bool, progress: Any, ranks: Any) -> None:
         self.runs.append((config, resume))
         out = Path(config["out"])
         out.mkdir(parents=True, exist_ok=True)
