@@ -256,7 +256,8 @@ def collate(
     """
     size = len(rows)
     width = max(len(row.prompt) for row in rows)
-    length = max(1, max(len(row.completion) for row in rows))
+    # At least two: TRL's means take a single column for one value a sequence, whatever its mask.
+    length = max(2, max(len(row.completion) for row in rows))
     prompt = torch.full((size, width), pad)
     prompt_mask = torch.zeros(size, width, dtype=torch.long)
     completion = torch.full((size, length), pad)
