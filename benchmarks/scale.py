@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     assumptions = Assumptions()
     try:
-        plan = make(configs.load(args.preset, {}), Hardware(1, 80.0), assumptions)
+        plan = make(configs.load(args.preset, {}), Hardware(), assumptions)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
