@@ -83,8 +83,8 @@ endif
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-train
-	@echo 'installing mmzero-env[train,endpoint,librsvg,figures,ray,dev] (once)'
-	@$(PIP) install -q -c constraints.txt -e '.[train,endpoint,librsvg,figures,ray,dev]'
+	@echo 'installing mmzero-env[train,endpoint,librsvg,figures,ray,bench,dev] (once)'
+	@$(PIP) install -q -c constraints.txt -e '.[train,endpoint,librsvg,figures,ray,bench,dev]'
 	@touch $@
 
 # vLLM pins numpy and a hundred other packages, and its CPU form is a package of its own

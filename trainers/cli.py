@@ -1,4 +1,4 @@
-"""The command line: ``mmzero evolve``, ``eval``, ``report``, ``serve``, ``plan`` and more.
+"""The command line: ``mmzero evolve``, ``eval``, ``bench``, ``report``, ``serve`` and more.
 
 Exit codes: 0 done, 1 a failure of ours (finished stages are saved), a replay that came
 out different, a plan that does not fit or a machine that cannot render, 2 a mistake in what
@@ -34,7 +34,8 @@ SUITES = ("probe",)
 # Every module of the extra that the loop imports, for one clear message instead
 # of whichever ImportError happens to come first.
 EXTRAS = {
-    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard"),
+    "bench": ("torch", "trl", "psutil", "matplotlib", "stable_baselines3"),
 }
 
 
@@ -156,6 +157,14 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
     serve.add_parser(commands)
     plan_command.add_parser(commands)
+    bench = commands.add_parser(
+        "bench",
+        help="compare reward designs, reward hacks and speed",
+        add_help=False,
+        prefix_chars="\0",
+    )
+    bench.add_argument("words", nargs=argparse.REMAINDER)
+    bench.set_defaults(command=_bench)
     return parser
 
 
@@ -359,6 +368,14 @@ def _replay(args: argparse.Namespace) -> int:
     from trainers import replay
 
     return replay.run(args.path, args.design, args.workers)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    """``mmzero bench``: the one place where the command line reaches up to the benchmarks."""
+    require("bench", "mmzero bench")
+    from benchmarks import command
+
+    return command.run(args.words)
 
 
 def _doctor(args: argparse.Namespace) -> int:

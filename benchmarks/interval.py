@@ -1,0 +1,90 @@
+"""Means over seeds and items with their 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from mmzero_env.errors import UserError
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval.
+
+    Attributes:
+        mean: Mean of the values.
+        low: Lower end; equals ``mean`` for a single value, which has no interval.
+        high: Upper end.
+        n: Number of values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def as_json(self) -> dict[str, float | int]:
+        """``{"mean", "low", "high", "n"}``."""
+        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
+
+    def text(self, digits: int = 3, *, signed: bool = False) -> str:
+        """``".645 [.630, .661]"``; a single value has no brackets."""
+
+        def short(value: float) -> str:
+            shown = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+            return shown.replace("0.", ".", 1) if abs(value) < 1 else shown
+
+        if self.n < 2:
+            return short(self.mean)
+        return f"{short(self.mean)} [{short(self.low)}, {short(self.high)}]"
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Mean of one value a seed with Student's interval.
+
+    ``mean ± t(0.975, n - 1) s / sqrt(n)``. Source: Student (1908); the interval that is exact
+    for independent normal values, and honest (wide) for three.
+
+    Raises:
+        UserError: If there is no value.
+    """
+    if not values:
+        raise UserError("an interval needs at least one value, got none")
+    found = np.asarray(values, float)
+    n, mean = len(found), float(found.mean())
+    if n < 2:
+        return Interval(mean, mean, mean, n)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * found.std(ddof=1) / n**0.5)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def over_items(values: Sequence[float], *, seed: int = 0, draws: int = 2000) -> Interval:
+    """Mean over items with a percentile bootstrap interval over items.
+
+    Source: Efron (1979). For many items whose scores have any distribution.
+
+    Args:
+        values: One score an item.
+        seed: Of the resampling.
+        draws: Resamplings.
+
+    Raises:
+        UserError: If there is no value.
+    """
+    if not values:
+        raise UserError("an interval needs at least one value, got none")
+    found = np.asarray(values, float)
+    n, mean = len(found), float(found.mean())
+    if n < 2:
+        return Interval(mean, mean, mean, n)
+    rng = np.random.default_rng(seed)
+    # Counts of how often each item is drawn: one product gives all means.
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=draws)
+    low, high = np.quantile(counts @ found / n, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(mean, float(low), float(high), n)
