@@ -69,7 +69,7 @@ def play(choice: Choice, seed: int, folder: Path) -> Cell:
     """
     checkpoints = folder / "checkpoints"
     resume = (folder / "config.json").is_file()
-    if resume and not checkpoints.exists():
+    if (folder / "probe.json").is_file() and not checkpoints.exists():
         # Stopped at the last moment, when all was done.
         return kept(folder) | {"cpu_seconds": None}
     if resume:
