@@ -102,7 +102,7 @@ def test_a_group_without_a_valid_answer_has_no_label(tmp_path: Path) -> None:
     assert metrics["labels_changed"] == 1 and used == [None]
 
 
-@pytest.mark.parametrize("name", ["mm_zero", "caption_grounded", "mm_zero_official"])
+@pytest.mark.parametrize("name", ["mm_zero", "caption_grounded", "mm_zero_official", "audited"])
 @pytest.mark.parametrize("hard", ["5 5 6", "6 5.0 5", "- none 7", "- - none", "a b c"])
 @pytest.mark.parametrize("read", ["6 6 2", "- - -"])
 def test_a_label_is_the_one_that_scoring_chooses(name: str, hard: str, read: str) -> None:
@@ -110,7 +110,8 @@ def test_a_label_is_the_one_that_scoring_chooses(name: str, hard: str, read: str
     answers: dict[Question, tuple[str, ...]] = {"easy": boxed("2 2 2"), "hard": boxed(hard)}
     captioned: dict[Question, tuple[str, ...]] = {"easy": boxed("2 2 2"), "hard": boxed(read)}
     code = CodeOutcome("", "<svg/>", Drawing(IMAGE), answers)
-    played = EpisodeOutcome("e", "t", "", PROPOSAL, (code,), captioned)
+    blind: dict[Question, tuple[str, ...]] = {"hard": boxed("1 2 3")}
+    played = EpisodeOutcome("e", "t", "", PROPOSAL, (code,), captioned, blind)
     (scored,) = design.score([played])
     labels = scored.codes[0].labels
     chosen = labels["hard"].winner if "hard" in labels else None
