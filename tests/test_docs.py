@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import command as bench
+from mmzero_env.rendering import backends
 from trainers import cli, config
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,25 @@ def understood(words):
         if settings.get("reward_design", "").endswith(".toml"):
             del settings["reward_design"]
         config.load(args.preset or "nano-cpu", settings)
+
+
+def blocks(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"```python[^\n]*\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_examples_of_the_start_run(capsys):
+    for block in blocks("start.md"):
+        exec(compile(block, "start.md", "exec"), {})
+
+
+def test_the_renderer_of_the_documentation_draws(tmp_path, monkeypatch, capsys):
+    module, use = blocks("renderer.md")
+    (tmp_path / "grey.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(backends, "BACKENDS", {**backends.BACKENDS})
+    exec(compile(use, "renderer.md", "exec"), {})
+    assert capsys.readouterr().out == "[76 76 76]\n"
 
 
 def _sources(source):
