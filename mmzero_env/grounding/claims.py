@@ -17,9 +17,8 @@ from mmzero_env.grounding.words import COUNTS, value_of
 
 # Between a key and its value.
 _LINK = frozenset(
-    "= : ( is has at of shows reads reaches equals with value bar column event marker slice the a "
-    "about approximately around roughly nearly almost ~ \u2248 height length segment was stands "
-    "number".split()
+    "= : ( is has at of shows reads reaches equals with value the a stands was about "
+    "approximately around roughly nearly almost ~ \u2248".split()
 )
 _ABOUT = frozenset("about approximately around roughly nearly almost ~ \u2248".split())
 # What turns the numbers behind it into something else than what is seen.
@@ -29,27 +28,33 @@ _DERIVED = frozenset(
     "each every than between change percent percentage subtract subtracting multiply from gives "
     "makes position place rank width area radius sides".split()
 )
-_BEHIND_VALUE = frozenset(
-    ("", ",", ".", ")", "and", "but", "while", "so", "units", "unit", "whereas")
-)
-_OPERATORS = frozenset("+ * / \u00d7 \u00f7 - \u2212 ^ < > = | & x".split())
+_BEHIND_VALUE = frozenset(("", ",", ".", ")", "and", "but", "while", "so", "whereas"))
+_UNITS = frozenset("unit units \u00b0 degrees percent".split())
+_BEFORE_KEY = frozenset(
+    ", : ( ) and so see but while then thus hence that because since for of also at "
+    "whereas therefore".split()
+) | {""}
 _BEHIND_NOUN = frozenset(("", ",", ".", ":", "and", "but", "so", ")"))
-_IN_PICTURE = frozenset("image picture figure diagram chart drawing grid".split())
+_PICTURE = frozenset("image picture figure diagram chart drawing grid".split())
 # A count of a part of the picture is not checked.
 _PARTLY = frozenset(
     "row column rows columns left right top bottom inside middle side sides corner first second "
     "third fourth last each every between group line per among above below under outside center "
-    "centre both other remaining more fewer less than least most half next to legend".split()
+    "centre both of these those other remaining more fewer less than least most half next to "
+    "legend with".split()
 )
-_SAYING = frozenset("see shows contains includes has have are is depicts displays".split())
+_SAYING = frozenset("shows contains includes has depicts displays".split())
 _BEFORE_LIST = frozenset(("", ",", ":", "see", "so", "and", "is", "chain", "path", "order", "flow"))
 _HOLDS = frozenset((":", "=", "is", "has", "contains", "holds", "shows", "a", "an"))
 _CELL = re.compile(r"[a-h][1-8]")
 _QUOTED = re.compile(
-    r"\b(?:labell?ed|titled|text|label|title|caption|reads|says)\s+(?:as\s+|is\s+|reads\s+|says\s+)?"
+    r"\b(?:labell?ed|titled|text|label|title|header|heading)\s+(?:as\s+|is\s+|reads\s+|says\s+)?"
     r"(?:'([^'\"\n]{2,60})'(?!\w)|\"([^\"\n]{2,60})\"|\u201c([^\u201c\u201d\n]{2,60})\u201d)",
     re.IGNORECASE,
 )
+# What a superlative behind it is about is not the whole picture.
+_AMONG = frozenset("of between among these those than remaining rest both".split())
+_QUOTE_SIGNS = frozenset("'\"\u201c")
 _MOST = frozenset("tallest longest highest largest biggest greatest most maximum".split())
 _LEAST = frozenset("shortest lowest smallest least minimum".split())
 _MORE = frozenset("taller longer higher larger greater bigger".split())
@@ -89,16 +94,22 @@ class Statement:
 
 def statements(sentence: Sentence) -> Iterator[Statement]:
     """All statements that are recognised in a sentence."""
-    yield from _texts(sentence)
-    chain = False
-    for statement in _chains(sentence):
-        chain = True
-        yield statement
+    if "no" in sentence.words:
+        for index, token in enumerate(sentence.tokens):
+            if token.text == "no":
+                yield from _count(sentence, index)
+        return
+    if _QUOTE_SIGNS & set(sentence.text):
+        yield from _texts(sentence)
+    chain: list[Statement] = []
+    if "to" in sentence.words or any(token.kind == "arrow" for token in sentence.tokens):
+        chain = list(_chains(sentence))
+        yield from chain
     for index, token in enumerate(sentence.tokens):
         word = token.text
         if token.kind == "number":
             yield from _value(sentence, index)
-        if token.kind == "number" or word in COUNTS or word == "no":
+        if token.kind == "number" or word in COUNTS:
             yield from _count(sentence, index)
         if word in SHAPES or word.endswith("s") or word in WORDS:
             yield from _listed(sentence, index)
@@ -129,7 +140,7 @@ def _value(sentence: Sentence, index: int) -> Iterator[Statement]:
     end = index - 1
     while end >= 0 and index - end <= 7 and sentence.word(end) in _LINK:
         # A label may be such a word itself.
-        if sentence.label(end) is not None and len(sentence.word(end)) > 3:
+        if sentence.label(end) is not None:
             break
         end -= 1
     between = {sentence.word(at) for at in range(end + 1, index)}
@@ -145,12 +156,16 @@ def _value(sentence: Sentence, index: int) -> Iterator[Statement]:
     if not between and len(key) == 1 and len(key[0].text) == 1:
         return
     behind = sentence.word(index + 1)
+    if behind in _UNITS:
+        behind = sentence.word(index + 2)
+        if behind in ("+", "-", "\u2212"):
+            return
     if behind not in _BEHIND_VALUE and not (
         behind in ("+", "-", "\u2212") and not between and _is_spaced(sentence, index)
     ):
         return
     before, second = sentence.word(start - 1), sentence.word(start - 2)
-    if before in _OPERATORS and between:
+    if between and before not in _BEFORE_KEY:
         return
     if before == "and" and between and value_of(second) is None and second not in ("", ","):
         return
@@ -182,7 +197,7 @@ def _count(sentence: Sentence, index: int) -> Iterator[Statement]:
     mention, plural, end = found
     word = sentence.word(index)
     number = 0.0 if word == "no" else COUNTS.get(word, value_of(word))
-    if number is None or number != int(number) or plural == (number == 1):
+    if number is None or number != int(number) or number and plural == (number == 1):
         return
     if not _is_whole(sentence, index, end):
         return
@@ -194,12 +209,13 @@ def _is_whole(sentence: Sentence, start: int, end: int) -> bool:
     if any(sentence.word(at) in _PARTLY for at in range(start)):
         return False
     before = {sentence.word(at) for at in range(start)}
-    if not before & _SAYING or before & _DERIVED:
+    said = before & {"there", "see"} or before & _PICTURE and before & _SAYING
+    if not said or before & _DERIVED:
         return False
     behind = sentence.word(end)
     if behind in ("in", "on") and sentence.word(end + 1) in ("the", "this", "total"):
         last = sentence.word(end + 2) if sentence.word(end + 1) != "total" else ""
-        behind = "" if last in _IN_PICTURE or sentence.word(end + 1) == "total" else behind
+        behind = "" if last in _PICTURE or sentence.word(end + 1) == "total" else behind
         if sentence.word(end + 3) not in _BEHIND_NOUN:
             return False
     return behind in _BEHIND_NOUN
@@ -226,6 +242,9 @@ def _listed(sentence: Sentence, index: int) -> Iterator[Statement]:
             at += 1 + (
                 sentence.word(at + 1) == "," and bool(_CELL.fullmatch(sentence.word(at + 2)))
             )
+        return
+    if sentence.word(index - 1) == ":":
+        # Of a part, perhaps, that is named before.
         return
     if not plural and not (mention.shape is None and sentence.word(end) == ":"):
         return
@@ -330,6 +349,8 @@ def _extreme(sentence: Sentence, index: int) -> Iterator[Statement]:
     word = sentence.word(index)
     side = "most" if word in _MOST else "least"
     at = index + 1
+    if any(sentence.word(i) in _AMONG for i in range(index)):
+        return
     if (
         word in ("most", "least")
         and at < len(sentence.tokens)
@@ -386,6 +407,7 @@ def _chains(sentence: Sentence) -> Iterator[Statement]:
         if found is None or sentence.word(start - 1) not in _BEFORE_LIST:
             continue
         about, end = [found[0]], found[1]
+        spans = [(start, end)]
         arrows = False
         while (word := sentence.word(end)) == "to" or (
             end < len(sentence.tokens) and sentence.tokens[end].kind == "arrow"
@@ -395,8 +417,15 @@ def _chains(sentence: Sentence) -> Iterator[Statement]:
                 break
             arrows = arrows or word != "to"
             about.append(more[0])
+            spans.append((end + 1, more[1]))
             end = more[1]
         if len(about) < 2 or sentence.word(end) not in ("", ",", ".", ")"):
+            continue
+        if len(about) == 2 and not arrows and sentence.word(start - 1) not in ("so", "see"):
+            # Both ends of a way, perhaps, and not two neighbours.
+            continue
+        number = end + 1 < len(sentence.tokens) and sentence.tokens[end + 1].kind == "number"
+        if len(about) == 2 and sentence.word(end) == "," and number:
             continue
         at = end
         text = sentence.quote(start, end)
@@ -407,36 +436,41 @@ def _chains(sentence: Sentence) -> Iterator[Statement]:
         if steps is not None:
             yield Statement("link", text, tuple(about), steps, word="steps")
             continue
-        for first, second in zip(about, about[1:], strict=False):
-            yield Statement("link", text, (first, second), word="to")
+        for i in range(len(about) - 1):
+            text = sentence.quote(spans[i][0], spans[i + 1][1])
+            yield Statement("link", text, (about[i], about[i + 1]), word="to")
 
 
 def _link(sentence: Sentence, index: int) -> Iterator[Statement]:
     """``an arrow from A to B``, ``A points to B``, ``A is connected to B``."""
     word = sentence.word(index)
     if word == "from":
-        before = {sentence.word(at) for at in range(max(0, index - 4), index)}
-        if not before & {"arrow", "line", "edge", "link", "connection"}:
-            return
-        first = sentence.thing(index + 1)
-        if first is None or sentence.word(first[1]) != "to":
-            return
-        second, start = sentence.thing(first[1] + 1), index
-        way = "to" if before & {"arrow", "edge"} else "joined"
-    else:
-        first = sentence.thing_before(index - (sentence.word(index - 1) == "is"))
-        at = index + 1 + (sentence.word(index + 1) == "directly")
-        if (
-            first is None
-            or sentence.word(at) not in ("to", "with")
-            or (word in ("connected", "linked", "joined") and sentence.word(index - 1) != "is")
-        ):
-            return
-        first, start = (first[0], index), first[1]
-        second = sentence.thing(at + 1)
-        way = ("to" if word == "points" else "leads") if word in _LEADS else "joined"
-        if sentence.word(start - 1) in ("and", "of", "from", "to"):
-            return
-    if second is None or sentence.word(second[1]) not in (*_BEHIND_NOUN, "in", "which", "while"):
+        yield from _drawn(sentence, index)
         return
-    yield Statement("link", sentence.quote(start, second[1]), (first[0], second[0]), word=way)
+    passive = word in ("connected", "linked", "joined")
+    if passive and sentence.word(index - 1) != "is":
+        return
+    first = sentence.thing_before(index - passive)
+    at = index + 1 + (sentence.word(index + 1) == "directly")
+    second = sentence.thing(at + 1) if sentence.word(at) in ("to", "with") else None
+    if first is None or second is None:
+        return
+    if sentence.word(first[1] - 1) in ("and", "of", "from", "to"):
+        return
+    if sentence.word(second[1]) not in (*_BEHIND_NOUN, "in", "while"):
+        return
+    way = ("to" if word == "points" else "leads") if word in _LEADS else "joined"
+    text = sentence.quote(first[1], second[1])
+    yield Statement("link", text, (first[0], second[0]), word=way)
+
+
+def _drawn(sentence: Sentence, index: int) -> Iterator[Statement]:
+    before = {sentence.word(at) for at in range(max(0, index - 4), index)}
+    if not before & {"arrow", "line", "edge", "link", "connection"}:
+        return
+    first = sentence.thing(index + 1)
+    second = sentence.thing(first[1] + 1) if first and sentence.word(first[1]) == "to" else None
+    if first is not None and second is not None:
+        way = "to" if before & {"arrow", "edge"} else "joined"
+        text = sentence.quote(index, second[1])
+        yield Statement("link", text, (first[0], second[0]), word=way)

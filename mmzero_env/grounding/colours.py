@@ -143,7 +143,7 @@ def _hues(hue: float, saturation: float, value: float) -> tuple[set[str], set[st
     if _within(hue, 40, 80) and value < 0.82:
         possible |= {"green", "brown"}
         sure.discard("yellow")
-    if _within(hue, 330, 20) and saturation < 0.65 and value > 0.7:
+    if _within(hue, 330, 20) and saturation < 0.56 and value > 0.7:
         possible |= {"pink", "red"}
         sure.discard("red")
     if _within(hue, 10, 50) and saturation < 0.55:

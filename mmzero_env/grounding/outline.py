@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Point = tuple[float, float]
 Matrix = tuple[float, float, float, float, float, float]
@@ -23,8 +24,7 @@ _FLAGS_TOGETHER = re.compile(r"[aA][^a-zA-Z]*")
 _CURVE_STEPS = (0.25, 0.5, 0.75, 1.0)
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A rectangle along the axes, in canvas units; y grows downwards."""
 
     left: float

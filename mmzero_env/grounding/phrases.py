@@ -31,7 +31,7 @@ _OPEN = frozenset(
     "not cannot whether how what who where why when which whose need needs find determine "
     "question asks asked ask asking check verify compare hmm unclear seems seem appears appear "
     "probably likely guess unsure becomes become became were expect otherwise false true claim "
-    "says stated option options choice choices will move moved swap swapped replaced".split()
+    "stated option options choice choices will move moved swap swapped replaced".split()
 )
 
 
@@ -113,7 +113,8 @@ class Sentence:
     def _thing(self, index: int) -> tuple[Mention, int] | None:
         label = self.label(index)
         if label is not None:
-            return Mention(label=label), index + len(label)
+            end = index + len(label)
+            return Mention(label=label), end + (self.word(end) in _KINDS)
         at = index + (self.word(index) in ARTICLES)
         if at > index and (label := self.label(at)) is not None:
             return Mention(label=label), at + len(label) + (self.word(at + len(label)) in _KINDS)
@@ -156,11 +157,16 @@ class Sentence:
         """Whether a short word is a label and not a word of the sentence."""
         if len(words) > 1 or len(words[0]) > 2:
             return True
+        following = self.word(index + 1)
+        if words[0] in ("a", "i") and following.isalpha() and following not in _PREDICATES:
+            return False
         token = self.tokens[index]
         written = self.text[token.start : token.end]
         return any(written in text.text for text in self.scene.labels[words])
 
 
+# What may follow a label that looks like an article or a pronoun.
+_PREDICATES = frozenset("is has to and leads points goes flows connects in".split())
 # Nouns behind a colour or a label that name no shape of their own.
 _KINDS = frozenset(
     "bar column one event marker slice segment row box node item entry value wedge sector "
@@ -179,7 +185,10 @@ def sentences(text: str, scene: Scene) -> Iterator[Sentence]:
         if not piece or piece.endswith("?"):
             continue
         found = tuple(token for token in tokens(piece) if token.text not in _QUOTES)
-        if any(token.text in _OPEN or token.text.endswith(_NOT) for token in found):
+        if any(
+            token.text in _OPEN and (token.text,) not in scene.labels or token.text.endswith(_NOT)
+            for token in found
+        ):
             continue
         yield Sentence(piece, found, scene)
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmzero_env.grounding.outline import Box
 from mmzero_env.grounding.scene import Element, Scene
-from mmzero_env.grounding.words import key_of, number_of
+from mmzero_env.grounding.words import key_of, number_of, pair_of
 
 Key = tuple[str, ...]
-
-# "Rent: 40", "AB = 5 cm", "Rent (40%)", "Rent 40%".
-_INSIDE = re.compile(
-    r"(?P<key>[^:=]*[^\W\d_][^:=]*?)\s*"
-    r"(?:[:=]\s*(?P<a>[$\u20ac\u00a3]?[-+]?[\d,.]+\s*(?:%|\u00b0|[^\W\d_]{1,3})?)"
-    r"|\((?P<b>[$\u20ac\u00a3]?[\d,.]+\s*(?:%|\u00b0)?)\)|\s(?P<c>[\d,.]+%))"
-)
 
 
 @dataclass(frozen=True)
@@ -230,10 +222,9 @@ def _axis(scene: Scene, bars: tuple[Element, ...], upright: bool) -> Axis | None
 def _find_written(scene: Scene) -> dict[Key, float | None]:
     found: dict[Key, set[float]] = defaultdict(set)
     for text in scene.texts:
-        inside = _INSIDE.fullmatch(text.text.strip()) if len(text.text) < 80 else None
-        value = number_of(inside["a"] or inside["b"] or inside["c"]) if inside else None
-        if inside and value is not None:
-            found[key_of(inside["key"])].add(value)
+        pair = pair_of(text.text)
+        if pair is not None:
+            found[pair[0]].add(pair[1])
     for label, value in _table(scene):
         found[key_of(label.text)].add(value)
     alone: dict[Key, float | None] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -44,15 +44,16 @@ _SHAPES = frozenset(SVG + name for name in "rect circle ellipse line polyline po
 # Initial values where they matter, SVG 1.1 and CSS 2.1.
 _INHERITED = frozenset(
     "fill stroke stroke-width fill-opacity stroke-opacity visibility color font-size "
-    "text-anchor dominant-baseline marker-start marker-end writing-mode".split()
+    "stroke-dasharray text-anchor dominant-baseline marker-start marker-end writing-mode".split()
 )
 _MARKERS = ("marker-start", "marker-end")
 _UNITS = {"px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
 _BLACK = "black"
+_CUTS = frozenset(("clip-path", "mask", "mix-blend-mode"))
+_WHOLE = frozenset(("none", "normal", "auto"))
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What an element hands down to its children.
 
     Attributes:
@@ -100,7 +101,10 @@ class _Reader:
         self.styles = Styles(self.root)
         self.ids = index_ids(self.root)
         self.found: list[Element] = []
-        self.complete = not {"image_dropped", "foreign_object_dropped"} & set(document.flags)
+        self.complete = self.styles.complete and not {
+            "image_dropped",
+            "foreign_object_dropped",
+        } & set(document.flags)
 
     def scene(self) -> Scene:
         width, height = self.document.width, self.document.height
@@ -169,14 +173,13 @@ class _Reader:
                 x, y = origin
                 one = combine(combine((1, 0, 0, 1, x, y), one), (1, 0, 0, 1, -x, -y))
             matrix = combine(matrix, one)
-        alpha = outer.alpha * _share(own.get("opacity"))
-        sure = outer.sure and all(
-            own.get(name) in (None, "none", "normal", "auto")
-            for name in ("clip-path", "mask", "mix-blend-mode")
-        )
+        alpha = outer.alpha * _share(own["opacity"]) if "opacity" in own else outer.alpha
+        sure = outer.sure
+        if not _CUTS.isdisjoint(own):
+            sure = sure and all(own.get(name, "none") in _WHOLE for name in _CUTS)
         if "filter" in own and own["filter"] != "none" and sure:
             sure = self.is_shadow(own["filter"])
-        return replace(outer, style=style, matrix=matrix, alpha=alpha, sure=sure)
+        return State(style, matrix, alpha, outer.width, outer.height, sure)
 
     def is_shadow(self, value: str) -> bool:
         """Whether a filter adds a shadow or softens an edge, and changes nothing else."""
@@ -215,7 +218,7 @@ class _Reader:
         height = self.length(own.get("height", "100%"), state, 0)
         given = numbers(own.get("viewBox", ""))
         if len(given) != 4 or min(given[2:]) <= 0 or min(width, height) <= 0:
-            return replace(state, width=width or state.width, height=height or state.height)
+            return state._replace(width=width or state.width, height=height or state.height)
         x, y, across, down = given
         ratio = own.get("preserveAspectRatio", "xMidYMid").split() or ["xMidYMid"]
         sx, sy = width / across, height / down
@@ -227,7 +230,7 @@ class _Reader:
             top = part.get(ratio[0][5:8], 0.5) * (height - down * sy)
         inner = (sx, 0.0, 0.0, sy, left - x * sx, top - y * sy)
         matrix = combine(state.matrix, inner)
-        return replace(state, matrix=matrix, width=across, height=down)
+        return state._replace(matrix=matrix, width=across, height=down)
 
     def use(self, own: Mapping[str, str], state: State, depth: int) -> None:
         name = next((own[href] for href in HREFS if href in own), "")
@@ -237,15 +240,14 @@ class _Reader:
         moved = (self.length(own.get(n), state, w) for n, w in (("x", 1), ("y", 0)))
         state = _moved(state, *moved)
         if target.tag == f"{SVG}symbol" and ("width" in own or "height" in own):
-            state = replace(
-                state,
+            state = state._replace(
                 width=self.length(own.get("width", "100%"), state, 1),
                 height=self.length(own.get("height", "100%"), state, 0),
             )
         self.walk(target, state, depth + 1)
 
     def shape(self, name: str, own: Mapping[str, str], state: State) -> None:
-        if not all(math.isfinite(part) for part in state.matrix):
+        if not math.isfinite(sum(state.matrix)):
             self.complete = False
             return
         fill = self.paint("fill", own, state)
@@ -263,13 +265,27 @@ class _Reader:
             return
         starts, ends = (state.style.get(name, "none") != "none" for name in _MARKERS)
         for each in drawn:
-            if each.kind == "line":
-                if stroke is None and fill is None:
+            inside = fill
+            dashed = "stroke-dasharray" in state.style and fill is None and each.kind != "line"
+            if each.kind == "line" and not each.regular:
+                if stroke is None:
                     continue
-                each = replace(each, starts=starts, ends=ends)
+                inside = None
+                each = each._replace(starts=starts, ends=ends)
             self.found.append(
-                replace(each, fill=fill, stroke=stroke, size=pen, sure=each.sure and state.sure)
+                each._replace(
+                    fill=inside,
+                    stroke=stroke,
+                    size=pen,
+                    sure=each.sure and state.sure and not dashed,
+                    clear=self.is_clear(state),
+                )
             )
+
+    def is_clear(self, state: State) -> bool:
+        """Whether what lies behind a filled shape can be seen through it."""
+        share = state.alpha * _share(state.style.get("fill-opacity"))
+        return share < 0.95 or "rgba" in state.style.get("fill", "")
 
     def paint(self, name: str, own: Mapping[str, str], state: State) -> Shade | None:
         value = state.style.get(name, _BLACK if name == "fill" else "none").strip()
@@ -321,6 +337,9 @@ class _Reader:
         if pieces is None:
             return None
         filled = self.paint("fill", own, state) is not None
+        if filled and all(len(corners(piece.points)) < 3 for piece in pieces):
+            # Nothing is inside of straight lines.
+            filled = False
         if len(pieces) > 1 and filled:
             # Holes and parts of one shape: seen as a whole.
             around = box_of(apply(matrix, [p for piece in pieces for p in piece.points]))
@@ -399,7 +418,7 @@ def _ends(box: Box) -> Iterator[Point]:
 def _moved(state: State, x: float, y: float) -> State:
     if not x and not y:
         return state
-    return replace(state, matrix=combine(state.matrix, (1.0, 0.0, 0.0, 1.0, x, y)))
+    return state._replace(matrix=combine(state.matrix, (1.0, 0.0, 0.0, 1.0, x, y)))
 
 
 def _origin(own: Mapping[str, str]) -> Point | None:

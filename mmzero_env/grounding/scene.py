@@ -6,11 +6,11 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmzero_env.grounding.colours import Shade
 from mmzero_env.grounding.outline import Box, Point
-from mmzero_env.grounding.words import key_of, number_of
+from mmzero_env.grounding.words import key_of, number_of, pair_of
 
 SHAPES: dict[str, str] = {
     **{word: word for word in "circle ellipse square rectangle triangle diamond".split()},
@@ -22,13 +22,15 @@ SHAPES: dict[str, str] = {
 """Names of shapes that are understood, with the name under which each is known here."""
 
 _POLYGONS = {3: "triangle", 5: "pentagon", 6: "hexagon", 8: "octagon"}
-_STRAIGHT = frozenset("square rectangle triangle diamond pentagon hexagon octagon polygon".split())
+STRAIGHT = frozenset("square rectangle triangle diamond pentagon hexagon octagon polygon".split())
+"""Shapes that can be made up of lines, and of each other."""
+
 # From this aspect on a rectangle is no square for anybody; below the first it is one.
 _SQUARE, _NEARLY = 1.04, 1.2
 
 
-@dataclass(frozen=True, eq=False)
-class Element:
+# A tuple and not a dataclass: pictures have hundreds, and a scene is read for every one.
+class Element(NamedTuple):
     """One thing that is painted.
 
     Attributes:
@@ -44,6 +46,7 @@ class Element:
         regular: A polygon of four equal sides; a rectangle with corners that are not round.
         sure: Neither cut, masked, filtered nor covered in part, nor a part of another shape.
         starts, ends: Whether the line has an arrowhead there.
+        clear: What lies behind can be seen through it.
         swatch: The sign of a legend, or too small to be counted by everybody.
         ground: Something that others stand on: a background, a panel, a frame.
     """
@@ -60,6 +63,7 @@ class Element:
     sure: bool = True
     starts: bool = False
     ends: bool = False
+    clear: bool = False
     swatch: bool = False
     ground: bool = False
 
@@ -186,6 +190,9 @@ class Scene:
             key = key_of(text.text)
             if key and number_of(text.text) is None:
                 found[key] = (*found.get(key, ()), text)
+                pair = pair_of(text.text)
+                if pair is not None and pair[0] and pair[0] != key:
+                    found[pair[0]] = (*found.get(pair[0], ()), text)
         return found
 
     @functools.cached_property
@@ -208,12 +215,23 @@ class Scene:
             answer = each.fits(colour, shape)
             most += answer is not False
             least += bool(answer) and not each.swatch and not each.ground
-        # Three lines may make a triangle, and arrowheads are no elements.
-        drawn = shape in _STRAIGHT and (
-            sum(line.box.area >= 0 and not line.regular for line in self.lines) >= 3
-            or any(line.starts or line.ends for line in self.lines)
-        )
+        # Lines may make a triangle or cut one into two, and arrowheads are no elements.
+        drawn = shape in STRAIGHT and any(not line.regular for line in self.lines)
         return least, None if drawn or not self.complete else most
+
+    @functools.cached_property
+    def merged(self) -> bool:
+        """Whether shapes with straight edges touch, and so may be seen as other shapes."""
+        straight = [each.box for each in self.solids if each.kind in ("rect", "polygon", "path")]
+        near = 0.004 * self.unit
+        return any(
+            a.left - near < b.right
+            and b.left - near < a.right
+            and a.top - near < b.bottom
+            and b.top - near < a.bottom
+            for i, a in enumerate(straight)
+            for b in straight[:i]
+        )
 
     def the(self, colour: str | None, shape: str | None) -> Element | None:
         """The only element that fits a description; None if there is none or may be two."""

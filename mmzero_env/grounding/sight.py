@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from mmzero_env.grounding.colours import RGB, alike
 from mmzero_env.grounding.outline import Box
 from mmzero_env.grounding.scene import Element, Scene
+
+Overlap = tuple[int, float, float]
+"""Another element, and the shares of the own box and of its box that both cover."""
 
 _WHITE: RGB = (1.0, 1.0, 1.0)
 _BACKGROUND = 0.7
@@ -25,7 +28,7 @@ def settle(found: Sequence[Element], canvas: Box, complete: bool) -> Scene:
         complete: Whether everything could be read.
     """
     placed = [each for each in found if _is_inside(each.box, canvas)]
-    complete = complete and all(np.isfinite(each.box.left) for each in found)
+    complete = complete and all(math.isfinite(each.box.left) for each in found)
     if not placed:
         return Scene((), canvas, complete)
     boxes = np.array([(b.left, b.top, b.right, b.bottom) for b in (e.box for e in placed)])
@@ -36,12 +39,24 @@ def settle(found: Sequence[Element], canvas: Box, complete: bool) -> Scene:
     down = np.minimum(boxes[:, None, 3], boxes[None, :, 3]) - np.maximum(
         boxes[:, None, 1], boxes[None, :, 1]
     )
-    # common[i, j]: share of i's box that lies in j's.
-    common = np.clip(across, 0, None) * np.clip(down, 0, None) / areas[:, None]
+    shared = np.clip(across, 0, None) * np.clip(down, 0, None)
+    first, second = np.nonzero(shared > 0.02 * areas[:, None])
+    both = shared[first, second]
+    rows: list[list[Overlap]] = [[] for _ in placed]
+    for i, j, mine, other in zip(
+        first.tolist(),
+        second.tolist(),
+        (both / areas[first]).tolist(),
+        (both / areas[second]).tolist(),
+        strict=True,
+    ):
+        if i != j:
+            rows[i].append((j, mine, other))
+    texts = [each for each in placed if each.kind == "text"]
     seen = [
         settled
         for index, each in enumerate(placed)
-        if (settled := _seen(index, each, placed, common, canvas)) is not None
+        if (settled := _seen(index, each, placed, rows[index], texts, canvas)) is not None
     ]
     return Scene(tuple(seen), canvas, complete)
 
@@ -56,25 +71,36 @@ def _is_inside(box: Box, canvas: Box) -> bool:
 
 
 def _seen(
-    index: int, each: Element, placed: Sequence[Element], common: np.ndarray, canvas: Box
+    index: int,
+    each: Element,
+    placed: Sequence[Element],
+    overlaps: Sequence[Overlap],
+    texts: Sequence[Element],
+    canvas: Box,
 ) -> Element | None:
-    covers = [other for other in np.flatnonzero(common[index] > 0.02).tolist() if other != index]
     behind: RGB | None = _WHITE
     sure = each.sure
     ground = each.solid and each.box.area > _BACKGROUND * canvas.area
-    for other in covers:
+    for other, share, theirs in overlaps:
         above = placed[other]
         if other < index:
-            if above.fill is not None and above.solid and common[index, other] > 0.9:
-                behind = above.fill.rgb
+            if above.fill is not None and above.solid and share > 0.1:
+                # What stands on two colours is seen on one of them.
+                behind = above.fill.rgb if share > 0.9 else None
             if (
                 each.kind != "text" and above.kind == each.kind
-                and common[index, other] > 0.95 and common[other, index] > 0.95
+                and share > 0.95 and theirs > 0.95
             ):  # fmt: skip
                 # An edge drawn for itself, on top of the shape that it belongs to.
                 sure = False
-        elif above.fill is not None and above.solid:
-            share = common[index, other]
+            if (
+                above.kind == each.kind
+                and each.kind in ("circle", "ellipse", "path")
+                and above.box.holds(each.box)
+            ):
+                # A ring is one thing for some, two circles for others.
+                sure = False
+        elif above.fill is not None and above.solid and not above.clear:
             if share > 0.999 and above.kind == "rect" and above.sure:
                 return None
             # Whether a part is covered by what is not a rectangle cannot be told by boxes.
@@ -87,24 +113,18 @@ def _seen(
         return None
     if not canvas.holds(each.box, 0.02 * max(canvas.width, canvas.height)) and not ground:
         sure = False
-    fill = each.fill if inside or each.kind == "text" else None if edged else each.fill
-    if fill is None and each.fill is not None:
-        # Filled in the colour of what it stands on: white inside, and so it may be called.
-        fill = each.fill
-    return replace(
-        each, fill=fill, sure=sure, ground=ground, swatch=_is_swatch(index, each, placed, canvas)
-    )
+    return each._replace(sure=sure, ground=ground, swatch=_is_swatch(each, texts, canvas))
 
 
-def _is_swatch(index: int, each: Element, placed: Sequence[Element], canvas: Box) -> bool:
+def _is_swatch(each: Element, texts: Sequence[Element], canvas: Box) -> bool:
     """Whether a small shape has a text right behind it, as in a legend; or is a mere dot."""
     if not each.solid:
         return False
     size = max(each.box.width, each.box.height)
     if size < 0.02 * max(canvas.width, canvas.height):
         return True
-    for other in placed:
-        if other.kind == "text" and size <= 2 * other.size:
+    for other in texts:
+        if size <= 2 * other.size:
             gap = other.box.left - each.box.right
             if -0.1 * other.size <= gap < 2 * other.size and abs(other.box.y - each.box.y) < (
                 other.size

@@ -30,11 +30,15 @@ _IMPORTANT = "!important"
 class Styles:
     """The properties of the elements of one document.
 
+    Attributes:
+        complete: Whether all rules could be followed.
+
     Args:
         root: The ``<svg>`` element that the guard let through.
     """
 
     def __init__(self, root: etree._Element) -> None:
+        self.complete = True
         self._given: dict[etree._Element, list[tuple[bool, str, str]]] = {}
         sheets = [sheet.text for sheet in root.iter(f"{SVG}style") if sheet.text]
         if sheets:
@@ -69,6 +73,7 @@ class Styles:
             try:
                 selectors = cssselect2.compile_selector_list(prelude)
             except cssselect2.SelectorError:
+                self.complete = False
                 continue
             for selector in selectors:
                 matcher.add_selector(selector, wanted)

@@ -21,7 +21,7 @@ from mmzero_env.grounding.quantities import (
     event_marks,
     written,
 )
-from mmzero_env.grounding.scene import Element, Scene
+from mmzero_env.grounding.scene import STRAIGHT, Element, Scene
 from mmzero_env.grounding.words import key_of
 
 Verdict = tuple[bool | None, str]
@@ -42,6 +42,9 @@ _ABSENT = "not found in the picture, or more than once"
 def locate(scene: Scene, mention: Mention) -> Element | None:
     """The one element that a mention means; None if none or several may be meant."""
     if mention.label is None:
+        if mention.shape in ("bar", "box") and mention.colour is not None:
+            found = scene.the(mention.colour, None)
+            return found if found is not None and found.kind == "rect" else None
         return scene.the(mention.colour, mention.shape)
     texts = scene.labels.get(mention.label, ())
     return texts[0] if len(texts) == 1 and texts[0].sure else None
@@ -54,15 +57,28 @@ def judge(statement: Statement, scene: Scene) -> Verdict:
 
 def _count(statement: Statement, scene: Scene) -> Verdict:
     (mention,) = statement.about
-    least, most = scene.count(mention.colour, mention.shape)
+    counted = _bars(scene, mention)
+    if counted is None and scene.merged and mention.shape in (*STRAIGHT, "shape", "box"):
+        return None, "shapes touch, and may be seen as other shapes"
+    least, most = counted or scene.count(mention.colour, mention.shape)
     number = statement.number or 0.0
     if least == most == number:
         return True, f"there are {least}"
     if number < least or most is not None and number > most:
-        if mention.shape == "bar" and not bar_groups(scene):
-            return None, "no bars are recognised"
         return False, f"there are {least}" if least == most else f"there are {least} to {most}"
     return None, f"there are {least} or more"
+
+
+def _bars(scene: Scene, mention: Mention) -> tuple[int, int] | None:
+    """How many bars of a colour there are; None if not all rectangles are of one group."""
+    groups = bar_groups(scene)
+    if mention.shape != "bar" or len(groups) != 1 or not scene.complete:
+        return None
+    rects = [each for each in scene.solids if each.kind == "rect" and not each.swatch]
+    if any(each not in groups[0].bars for each in rects):
+        return None
+    answers = [bar.fits(mention.colour, None) for bar in groups[0].bars]
+    return answers.count(True), len(answers) - answers.count(False)
 
 
 def _presence(statement: Statement, scene: Scene) -> Verdict:
@@ -70,7 +86,8 @@ def _presence(statement: Statement, scene: Scene) -> Verdict:
     least, most = scene.count(mention.colour, mention.shape)
     if least:
         return True, f"there are {least}"
-    return (False, "there is none") if most == 0 else (None, "it cannot be told")
+    none = most == 0 and not (scene.merged and mention.shape in STRAIGHT)
+    return (False, "there is none") if none else (None, "it cannot be told")
 
 
 def _text(statement: Statement, scene: Scene) -> Verdict:
@@ -115,6 +132,8 @@ def _position(statement: Statement, scene: Scene) -> Verdict:
         return None, "of bars, above may mean a larger value"
     a, b = first.box, second.box
     side = statement.word
+    if side in ("above", "below") and any(_has_value(scene, m) for m in statement.about):
+        return None, "above may mean a larger value"
     if side in ("left", "right"):
         return _beyond(a.x, b.x, a.width, b.width, side == "left")
     if side in ("above", "below"):
@@ -130,6 +149,13 @@ def _position(statement: Statement, scene: Scene) -> Verdict:
     if apart < 0.2 * size:
         return True, f"they share a {side}"
     return (False, f"they share no {side}") if apart > sizes else (None, "nearly")
+
+
+def _has_value(scene: Scene, mention: Mention) -> bool:
+    return mention.label is not None and (
+        mention.label in written(scene)
+        or any(mention.label in group.labels for group in bar_groups(scene))
+    )
 
 
 def _beyond(a: float, b: float, size: float, other: float, before: bool) -> Verdict:
@@ -250,13 +276,14 @@ def judge_values(claimed: Sequence[Statement], scene: Scene) -> list[Verdict]:
     verdicts: list[Verdict] = [(None, _ABSENT)] * len(claimed)
     by_group: dict[int, list[tuple[int, int]]] = {}
     groups = bar_groups(scene)
+    shown = written(scene)
     for place, statement in enumerate(claimed):
         (mention,) = statement.about
         number = statement.number or 0.0
-        shown = written(scene)
+        label = mention.label
         bar = bar_of(scene, mention)
-        if mention.label is not None and mention.label in shown and bar is None:
-            value = shown[mention.label]
+        if label is not None and label in shown and bar is None:
+            value = shown[label] if len(scene.labels.get(label, ())) == 1 else None
             verdicts[place] = (None, _ABSENT) if value is None else _equal(number, value, statement)
         elif bar is not None:
             group, index = bar
@@ -278,10 +305,35 @@ def judge_values(claimed: Sequence[Statement], scene: Scene) -> list[Verdict]:
         kept = _fitting(group, [(claimed[place], index) for place, index in members], scene)
         if kept is None:
             continue
+        others = [members[at] for at in range(len(members)) if at not in kept]
+        if others and _is_another_scale(group, claimed, others, {members[at][1] for at in kept}):
+            # Pixels and values, say.
+            continue
         for at, (place, _) in enumerate(members):
             why = "fits the others" if at in kept else "does not fit the others"
             verdicts[place] = at in kept, why
+    numbers = sorted(statement.number or 0.0 for statement in claimed)
+    if len(numbers) > 2 and numbers == list(range(1, len(numbers) + 1)):
+        if any(answer is False for answer, _ in verdicts):
+            return [(None, "places in an order, perhaps")] * len(claimed)
     return verdicts
+
+
+def _is_another_scale(
+    group: BarGroup,
+    claimed: Sequence[Statement],
+    others: Sequence[tuple[int, int]],
+    bars: set[int],
+) -> bool:
+    """Whether the values left over fit other scales, for bars that have a value already."""
+    while others:
+        if any(index not in bars for _, index in others):
+            return False
+        fits = _proportional(group, [(claimed[place], index) for place, index in others])
+        if len({others[at][1] for at in fits}) < 2:
+            return False
+        others = [each for at, each in enumerate(others) if at not in fits]
+    return True
 
 
 def _equal(number: float, value: float, statement: Statement) -> Verdict:

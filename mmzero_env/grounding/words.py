@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # A sign before a number belongs to it only where no word or number stands before it.
 _TOKEN = re.compile(
@@ -17,6 +17,12 @@ _TOKEN = re.compile(
 _UNIT = re.compile(
     r"[$\u20ac\u00a3\u00a5]?\s*([-+]?\d+(?:,\d{3})*(?:\.\d+)?)\s*(%|\u00b0|[^\W\d_]{1,3}\.?)?"
 )
+# "Rent: 40", "AB = 5 cm", "Rent (40%)", "Rent 40%".
+_PAIR = re.compile(
+    r"(?P<key>[^:=]*[^\W\d_][^:=]*?)\s*"
+    r"(?:[:=]\s*(?P<a>[$\u20ac\u00a3]?[-+]?[\d,.]+\s*(?:%|\u00b0|[^\W\d_]{1,3})?)"
+    r"|\((?P<b>[$\u20ac\u00a3]?[\d,.]+\s*(?:%|\u00b0)?)\)|\s(?P<c>[\d,.]+%))"
+)
 COUNTS = {
     word: number
     for number, word in enumerate(
@@ -26,8 +32,7 @@ COUNTS = {
 """Numbers in words."""
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """One word, number or sign of a text.
 
     Attributes:
@@ -71,3 +76,11 @@ def number_of(text: str) -> float | None:
     """The value of a label that is a number, perhaps with a unit; None otherwise."""
     found = _UNIT.fullmatch(text.strip().replace("\u2212", "-"))
     return float(found[1].replace(",", "")) if found else None
+
+
+@functools.lru_cache(maxsize=4096)
+def pair_of(text: str) -> tuple[tuple[str, ...], float] | None:
+    """Key and value of a label that holds both; None otherwise."""
+    found = _PAIR.fullmatch(text.strip()) if len(text) < 80 else None
+    value = number_of(found["a"] or found["b"] or found["c"]) if found else None
+    return (key_of(found["key"]), value) if found and value is not None else None
