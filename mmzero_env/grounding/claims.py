@@ -10,9 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mmzero_env.grounding.colours import WORDS
-from mmzero_env.grounding.phrases import ARTICLES, Mention, Sentence
-from mmzero_env.grounding.scene import SHAPES
+from mmzero_env.grounding.phrases import ARTICLES, NOUNS, Mention, Sentence
 from mmzero_env.grounding.words import COUNTS, value_of
 
 # Between a key and its value.
@@ -111,7 +109,7 @@ def statements(sentence: Sentence) -> Iterator[Statement]:
             yield from _value(sentence, index)
         if token.kind == "number" or word in COUNTS:
             yield from _count(sentence, index)
-        if word in SHAPES or word.endswith("s") or word in WORDS:
+        if word in NOUNS:
             yield from _listed(sentence, index)
         if word in ("a", "an", "one"):
             yield from _presence(sentence, index)
@@ -223,14 +221,12 @@ def _is_whole(sentence: Sentence, start: int, end: int) -> bool:
 
 def _listed(sentence: Sentence, index: int) -> Iterator[Statement]:
     """``triangles 2``, ``red circles: 3``, ``triangles: none``, ``blue: A1 B2``."""
-    if index and (WORDS.get(sentence.word(index - 1)) or sentence.word(index - 1) == "-"):
+    if sentence.word(index - 1) not in _BEFORE_LIST:
         return
     found = sentence.noun(index)
     if found is None:
         return
     mention, plural, end = found
-    if sentence.word(index - 1) not in _BEFORE_LIST:
-        return
     if sentence.word(end) == ":" and _CELL.fullmatch(sentence.word(end + 1)):
         at = end + 1
         while _CELL.fullmatch(sentence.word(at)):

@@ -17,11 +17,21 @@ _MARKUP = re.compile(
 )
 _BOX = re.compile(r"\\boxed\b")
 _QUOTES = frozenset("'\"\u2018\u2019\u201c\u201d")
+MOST_TOKENS = 200
+"""A sentence of more words, numbers and signs is not read: patterns look back to its
+beginning, so their time grows with the square of its length."""
+
 _LONGEST_LABEL = 6
 # More than any pattern looks ahead or back from a token.
 _BLANKS = ("",) * 24
 ARTICLES = frozenset(("a", "an", "the", "one", "this", "that", "another"))
 _TINTS = frozenset("light dark bright pale deep solid filled".split())
+PLURALS = {("boxes" if word == "box" else f"{word}s"): name for word, name in SHAPES.items()}
+"""Plurals of :data:`.scene.SHAPES`, with the name under which each is known."""
+
+NOUNS = frozenset((*WORDS, *SHAPES, *PLURALS, *_TINTS))
+"""Words that a description may begin with."""
+
 
 # A sentence with one of these is about what might be, what is asked, or is taken back.
 _OPEN = frozenset(
@@ -85,24 +95,21 @@ class Sentence:
             The mention, whether it is a plural, and the token behind it.
         """
         at = index
+        if self.word(at) not in NOUNS:
+            return None
         while self.word(at) in _TINTS:
             at += 1
         colour = WORDS.get(self.word(at))
         if colour is not None:
             at += 1
-            if self.word(at) == "-" or WORDS.get(self.word(at)):
+            if self.word(at) == "-" or self.word(at) in WORDS:
                 return None
         word = self.word(at)
-        plural = False
         if word in SHAPES:
             return Mention(colour, SHAPES[word]), False, at + 1
-        single = word.removesuffix("es") if word == "boxes" else word.removesuffix("s")
-        if word.endswith("s") and single in SHAPES:
-            plural = True
-            return Mention(colour, SHAPES[single]), plural, at + 1
-        if colour is None:
-            return None
-        return Mention(colour), False, at
+        if word in PLURALS:
+            return Mention(colour, PLURALS[word]), True, at + 1
+        return None if colour is None else (Mention(colour), False, at)
 
     def thing(self, index: int) -> tuple[Mention, int] | None:
         """What is named from a token on: a label, or a noun with or without article."""
@@ -185,12 +192,11 @@ def sentences(text: str, scene: Scene) -> Iterator[Sentence]:
         if not piece or piece.endswith("?"):
             continue
         found = tuple(token for token in tokens(piece) if token.text not in _QUOTES)
-        if any(
-            token.text in _OPEN and (token.text,) not in scene.labels or token.text.endswith(_NOT)
-            for token in found
-        ):
+        words = {token.text for token in found}
+        if any((word,) not in scene.labels for word in words & _OPEN):
             continue
-        yield Sentence(piece, found, scene)
+        if len(found) <= MOST_TOKENS and not any(word.endswith(_NOT) for word in words):
+            yield Sentence(piece, found, scene)
 
 
 _NOT = ("n't", "n\u2019t")

@@ -12,6 +12,9 @@ from mmzero_env.grounding.words import key_of, number_of, pair_of
 
 Key = tuple[str, ...]
 
+MOST_BARS = 100
+"""In a picture with more rectangles no bars are looked for."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -79,6 +82,8 @@ def _find_bars(scene: Scene) -> list[BarGroup]:
         and each.sure and not each.ground and each.fill is not None
     ]  # fmt: skip
     found = []
+    if len(rects) > MOST_BARS:
+        return []
     for upright in (True, False):
         rows: dict[tuple[int, int], list[Element]] = defaultdict(list)
         for each in rects:
