@@ -59,7 +59,7 @@ def true_reasoning(specs: Sequence[Spec], rng: random.Random) -> dict[str, Any]:
 
 def misread_reasoning(specs: Sequence[Spec], rng: random.Random) -> dict[str, Any]:
     """Claims in the reasoning of misread pictures."""
-    answers, caught, accused, right = [], [], 0, 0
+    answers, caught, accused, right, beyond = [], [], 0, 0, 0
     for spec in specs:
         scene = scene_of(spec.svg())
         item = spec.solve(spec.ask("hard", rng))
@@ -74,6 +74,8 @@ def misread_reasoning(specs: Sequence[Spec], rng: random.Random) -> dict[str, An
         caught += [float(verdicts.get(entry) == "false") for entry in wrong]
         accused += sum(verdicts.get(entry) == "false" for entry in kept)
         right += len(kept)
+        read = [claim for claim in claims.claims if claim.kind in ("value", "cell")]
+        beyond += sum(claim.verdict == "false" for claim in read) > len(wrong)
         if wrong:
             answers.append(float(claims.false > 0))
     return {
@@ -83,6 +85,7 @@ def misread_reasoning(specs: Sequence[Spec], rng: random.Random) -> dict[str, An
         "wrong_caught": over_items(caught).as_json(),
         "right_statements": right,
         "right_accused": accused,
+        "more_accused_than_wrong": beyond,
     }
 
 
@@ -154,13 +157,17 @@ def main() -> None:
             f"| {kind} | {row['answers']} | {row['with_claims']['mean']:.3f} | "
             f"{row['claims_an_answer']:.2f} | {row['false']} of {row['claims']} |"
         )
-    print("\n| misread | wrong statements caught | right ones accused | answers caught |")
-    print("|---|---|---|---|")
+    print(
+        "\n| misread | answers caught | wrong statements caught | right ones accused | "
+        "answers with more accused than wrong |"
+    )
+    print("|---|---|---|---|---|")
     for kind, row in result["misread"].items():
         wrong, whole = row["wrong_caught"], row["answers_caught"]
         print(
-            f"| {kind} | {_share(wrong)} of {row['wrong_statements']} | {row['right_accused']} of "
-            f"{row['right_statements']} | {_share(whole)} of {row['answers_with_errors']} |"
+            f"| {kind} | {_share(whole)} of {row['answers_with_errors']} | {_share(wrong)} of "
+            f"{row['wrong_statements']} | {row['right_accused']} of {row['right_statements']} | "
+            f"{row['more_accused_than_wrong']} |"
         )
     print("\n| CPU time | ms | times the guard |")
     print("|---|---|---|")

@@ -61,7 +61,9 @@ def check_claims(text: str, scene: Scene) -> Claims:
     found: dict[tuple[object, ...], Statement] = {}
     for sentence in sentences(text[:LONGEST], scene):
         for each in statements(sentence):
-            found.setdefault((each.kind, each.about, each.number, each.word, each.place), each)
+            if each.kind != "cell" or not any(_repeats(each, other) for other in found.values()):
+                key = (each.kind, each.about, each.number, each.word, each.place)
+                found.setdefault(key, each)
     stated = list(found.values())
     values = [each for each in stated if each.kind == "value"]
     of_values = iter(judge_values(values, scene)) if values else iter(())
@@ -72,6 +74,14 @@ def check_claims(text: str, scene: Scene) -> Claims:
     checked = [claim for claim in claims if claim.verdict != "unchecked"]
     false = sum(claim.verdict == "false" for claim in checked)
     return Claims(len(checked), false, tuple(claims))
+
+
+def _repeats(cell: Statement, other: Statement) -> bool:
+    """Whether what is said of a cell was said before: "A1 red circle", then "red: A1"."""
+    if other.kind != "cell" or other.place != cell.place:
+        return False
+    (again,), (before,) = cell.about, other.about
+    return again.colour in (None, before.colour) and again.shape in (None, before.shape)
 
 
 def _word(verdict: Verdict) -> Literal["true", "false", "unchecked"]:

@@ -10,6 +10,7 @@ class Case:
     svg: str
     true: tuple[str, ...]
     false: tuple[str, ...]
+    missed: tuple[str, ...] = ()
 
 
 def _corpus(name: str) -> str:
@@ -416,6 +417,8 @@ CASES = (
             "Feb is taller than May by 1.",
         ),
         ("Apr: 8", "May is the tallest.", "Jan is 12.", "The bar of Feb is 15 and Feb: 15."),
+        # A bar the colour of tomatoes is red for some, orange for others.
+        ("The red bar is 12.",),
     ),
     Case(
         "corpus: flowchart",
@@ -481,5 +484,7 @@ CASES = (
             "The text 'Crème brûlée' is in the third row.",
         ),
         ("There is a label 'Oranges'.",),
+        # Which column is meant is not said.
+        ("Apples: 13", "Bananas is £0.40."),
     ),
 )
