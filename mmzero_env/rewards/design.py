@@ -19,12 +19,14 @@ from functools import cached_property
 from types import MappingProxyType
 
 from mmzero_env.errors import UserError, unknown
+from mmzero_env.grounding import Scene, check_claims, read_scene
 from mmzero_env.protocol import (
     ROLES,
     CodeOutcome,
     CodeRewards,
     EpisodeOutcome,
     EpisodeRewards,
+    Failure,
     Proposal,
     Question,
     TurnReward,
@@ -301,25 +303,36 @@ class RewardDesign:
         vote = vote_of(voters, self.constants.grading, self.constants.tolerance)
         return vote.winner if confident(vote, self.constants) else None
 
-    def solver_rewards(self, texts: Sequence[str], label: str | None) -> tuple[TurnReward, ...]:
+    def solver_rewards(
+        self, texts: Sequence[str], label: str | None, svg: str | None = None
+    ) -> tuple[TurnReward, ...]:
         """The Solver's rewards for the answers to one prompt against a given label.
 
         Args:
             texts: Raw completions of one group.
             label: What the answer should be; None where no label could be voted, and then
                 no answer is right.
+            svg: The code of the picture, if it is SVG. Only looked at by designs that weigh
+                ``grounding``: without it no claim can be checked.
 
         Returns:
             One reward a completion; an answer without a box is never right.
         """
-        return self._answer_rewards(texts, extracted(texts), label)
+        return self._answer_rewards(texts, extracted(texts), label, self._scene(svg))
 
     def solver_reward(self, text: str, label: str) -> TurnReward:
         """:meth:`solver_rewards` for a group of one."""
         return self.solver_rewards((text,), label)[0]
 
+    def _scene(self, svg: str | None) -> Scene | None:
+        """What a code draws, where somebody weighs it and the code can be read."""
+        if svg is None or not self.solver.get("grounding"):
+            return None
+        scene = read_scene(svg)
+        return None if isinstance(scene, Failure) else scene
+
     def _answer_rewards(
-        self, texts: Sequence[str], answers: Answers, label: str | None
+        self, texts: Sequence[str], answers: Answers, label: str | None, scene: Scene | None
     ) -> tuple[TurnReward, ...]:
         constants = self.constants
         mode, tolerance = constants.grading, constants.tolerance
@@ -328,14 +341,15 @@ class RewardDesign:
         if label is not None:
             right = matches(answers, label, mode, tolerance)
         formatted = [terms.well_formatted(text, strict=constants.strict_format) for text in texts]
-        if not self.solver.get("agreement"):
+        if not self.solver.get("agreement") and not self.solver.get("grounding"):
             plain = self._plain_answer_rewards
             return tuple(map(plain.__getitem__, zip(right, formatted, strict=True)))
         agreed = agreement(answers, mode=mode, tolerance=tolerance)
         words = [terms.words_before_box(text) for text in texts]
+        claims = [None if scene is None else check_claims(text, scene) for text in texts]
         return tuple(
             self._answer_reward(AnswerEvidence(*seen))
-            for seen in zip(right, formatted, agreed, words, strict=True)
+            for seen in zip(right, formatted, agreed, words, claims, strict=True)
         )
 
     @cached_property
@@ -363,13 +377,16 @@ class RewardDesign:
 
     def _code_rewards(self, outcome: CodeOutcome, code: CodeEvidence) -> CodeRewards:
         solver: dict[Question, tuple[TurnReward, ...]] = {}
+        # Read once for all answers; those about a picture that is not used earn nothing.
+        answered = code.used and code.votes and code.form == "svg"
+        scene = self._scene(code.code if answered else None)
         for question in code.votes:
             texts = outcome.answers[question]
             if code.used:
                 vote = code.labels.get(question)
                 label = None if vote is None else vote.winner
                 answers = code.answers[question]
-                solver[question] = self._answer_rewards(texts, answers, label)
+                solver[question] = self._answer_rewards(texts, answers, label, scene)
             else:
                 solver[question] = (_weighted(self.solver, lambda term: 0.0),) * len(texts)
         return CodeRewards(

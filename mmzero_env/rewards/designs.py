@@ -188,7 +188,7 @@ register(
             "no_code": -0.05,
             "wrong_type": -0.5,
         },
-        solver={"accuracy": 0.9, "format": 0.1},
+        solver={"accuracy": 0.9, "format": 0.1, "grounding": -0.2},
         constants=Constants(
             coder_solvability_cap=0.5,
             fidelity_cap=0.5,

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Literal
 
 from mmzero_env.grading import GradingMode, equivalent
+from mmzero_env.grounding import Claims
 from mmzero_env.parsing import extract_boxed
 from mmzero_env.protocol import CodeForm, Failure, Proposal, Question, Vote
 from mmzero_env.rewards import terms
@@ -114,12 +115,15 @@ class AnswerEvidence:
         agreement: Share of the valid answers that equal it; 0 for one without a vote.
             Only counted for designs that pay for it.
         words: Words in front of the final box; counted for the same designs.
+        claims: What the geometry of the picture says of its reasoning; None if that is not
+            weighed or the picture is no SVG.
     """
 
     right: bool
     formatted: bool
     agreement: float = 0.0
     words: int = 0
+    claims: Claims | None = None
 
 
 def vote_of(texts: Sequence[str], mode: GradingMode, tolerance: float | None) -> Vote:

@@ -139,10 +139,16 @@ def _soft_agreement(answer: AnswerEvidence, constants: Constants) -> float:
     )
 
 
+def _grounding(answer: AnswerEvidence, constants: Constants) -> float:
+    claims = answer.claims
+    return 0.0 if claims is None else terms.grounding(claims.checked, claims.false)
+
+
 SOLVER_TERMS: dict[str, SolverTerm] = {
     "accuracy": lambda answer, constants: float(answer.right),
     "format": lambda answer, constants: float(answer.formatted),
     "agreement": _soft_agreement,
+    "grounding": _grounding,
 }
 
 TERMS: Mapping[str, dict[str, Any]] = {

@@ -209,14 +209,9 @@ def soft_agreement(
     return share**power * (1 - brevity_weight * excess)
 
 
-def before_box(text: str) -> str:
-    r"""What stands in front of the last ``\boxed``; all if there is none."""
-    return text.rpartition("\\boxed")[0] if "\\boxed" in text else text
-
-
 def words_before_box(text: str) -> int:
-    """White-space separated words of :func:`before_box`."""
-    return len(before_box(text).split())
+    r"""White-space separated words in front of the last ``\boxed``; all if there is none."""
+    return len(text.rpartition("\\boxed")[0].split() if "\\boxed" in text else text.split())
 
 
 def too_easy(hard_votes: Sequence[Vote], threshold: float, *, exact: bool = True) -> float:

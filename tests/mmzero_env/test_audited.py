@@ -250,6 +250,23 @@ def test_a_constant_solver_earns_nothing():
     assert [t.value for t in score(PUBLISHED, lazy).codes[0].solver["hard"]] == [1, 1, 1]
 
 
+def test_false_claims_cost_less_than_a_wrong_answer():
+    bars = (
+        '<svg viewBox="0 0 96 96"><rect fill="red" x="6" y="45" width="16" height="45"/>'
+        '<rect fill="blue" x="28" y="27" width="16" height="63"/></svg>'
+    )
+    honest, careless, silent = AUDITED.solver_rewards(
+        (
+            "<think>there are 2 bars and the blue bar is taller than the red bar</think>\\boxed{1}",
+            "<think>I see a green circle, and the red bar is the tallest</think>\\boxed{1}",
+            "<think>who knows</think>\\boxed{2}",
+        ),
+        "1",
+        bars,
+    )
+    assert honest.value == 1 and careless.value == pytest.approx(0.8) and silent.value == 0.1
+
+
 def test_answers_that_say_nothing_earn_their_form_at_most():
     answers = boxed("none none 15") + ("<think>7</think>", "x" * 100_000, "<b>15</b>")
     values = [turn.value for turn in AUDITED.solver_rewards(answers, "15")]

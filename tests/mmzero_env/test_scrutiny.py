@@ -52,6 +52,54 @@ def test_designs_that_ask_for_nothing_look_at_nothing(monkeypatch):
         scored(weighed, code())
 
 
+BARS = (
+    '<svg viewBox="0 0 96 96"><rect fill="red" x="6" y="45" width="16" height="45"/>'
+    '<rect fill="blue" x="28" y="27" width="16" height="63"/>'
+    '<rect fill="green" x="50" y="72" width="16" height="18"/></svg>'
+)
+
+
+def seen(*values: int) -> str:
+    said = ", ".join(
+        f"{name} {value}" for name, value in zip(("red", "blue"), values, strict=False)
+    )
+    return f"<think>I see {said}, green 2</think>\\boxed{{6}}"
+
+
+def test_false_claims_about_the_picture_cost_their_share():
+    texts = (seen(5, 7), seen(5, 6), "<think>I am sure</think>\\boxed{6}")
+    answers: dict[Question, tuple[str, ...]] = {"easy": boxed("2 2 2"), "hard": texts}
+    drawn = replace(code(svg=BARS), answers=answers)
+    design = get_design("mm_zero", **{"solver.grounding": -0.3})
+    rewards = scored(design, drawn).codes[0].solver["hard"]
+    assert [turn.terms["grounding"] for turn in rewards] == pytest.approx([0, -0.3 / 3, 0])
+    assert [turn.value for turn in rewards] == pytest.approx([1, 0.9, 1])
+    assert design.solver_rewards(texts, "6", BARS) == rewards
+    # Without a code, for Python, and where the guard refuses it, nothing can be checked.
+    for other in (replace(drawn, form="python"), replace(drawn, code=f"{BARS}<")):
+        turns = scored(design, other).codes[0].solver["hard"]
+        assert [turn.terms["grounding"] for turn in turns] == [0, 0, 0]
+    assert [turn.value for turn in design.solver_rewards(texts, "6")] == [1, 1, 1]
+
+
+def test_a_scene_is_read_once_a_code_and_only_if_it_is_weighed(monkeypatch):
+    read: list[str] = []
+    monkeypatch.setattr(
+        "mmzero_env.rewards.design.read_scene",
+        lambda svg: read.append(svg) or Failure("render", "x"),
+    )
+    broken = CodeOutcome("", "<svg", Drawing(None, Failure("render", "x")))
+    codes = (code(svg=BARS), code(svg=LEAKING), broken)
+    for name in DESIGNS:
+        if name not in ("audited", "caption_grounded"):
+            scored(name, *codes)
+    assert read == []
+    grounded = get_design("mm_zero", use_leaked=False, **{"solver.grounding": -0.2})
+    scored(grounded, *codes)
+    # The one that leaks is not used: its answers earn nothing anyway.
+    assert read == [BARS]
+
+
 def test_a_leak_costs_both_who_made_it_and_takes_the_picture_out_if_told_to():
     weights = {"coder.leak": -1.0, "proposer.leak": -0.5}
     broken = CodeOutcome(LEAKING, LEAKING, Drawing(None, Failure("render", "x")))

@@ -95,6 +95,17 @@ def test_what_a_group_is_graded_by(
     assert len({r.seed for r in policy.requests}) == len(policy.requests)
 
 
+def test_reasoning_is_checked_against_the_picture_that_was_shown(tmp_path: Path) -> None:
+    made = run_config(tmp_path, **{"reward.solver.grounding": "-0.5"})
+    bar = '<svg viewBox="0 0 9 9"><rect fill="red" width="3" height="5"/></svg>'
+    claim = "<think>I see a blue circle</think>\\boxed{5}"
+    policy = Says("")
+    policy.shown = (claim,) * 4
+    shown = [replace(row, svg=svg) for row, svg in zip(rows("5", "5"), (bar, None), strict=True)]
+    groups, _, _ = ask(shown, policy, made, "i1/solver/0")
+    assert [group.rewards[0] for group in groups] == pytest.approx([0.5, 1.0])
+
+
 def test_a_group_without_a_valid_answer_has_no_label(tmp_path: Path) -> None:
     made = run_config(tmp_path, labels="online")
     (group,), used, metrics = ask(rows("7"), Says("- none - -"), made, "i1/solver/0")
