@@ -88,6 +88,12 @@ MEASURES = (
 )
 """The columns; each ground says in its own words how it measures them."""
 
+DIFFICULTY = ("difficulty", "learnability", "uncertainty", "entropy_band")
+"""The Proposer's terms that pay for a hard question's difficulty."""
+
+LAST = 1 / 3
+"""Part of the proposals of a run that tells what is proposed in the end."""
+
 Values = Mapping[str, float | None]
 """Measures of one cell by key; None where a measure is not defined."""
 
@@ -133,3 +139,14 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     if len(a) < 2 or np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
         return None
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def last_of(values: Sequence[float | None]) -> float | None:
+    """Mean of the last third of the values, see :data:`LAST`; None if none is known."""
+    return mean_of(values[-max(1, round(LAST * len(values))) :]) if values else None

@@ -18,7 +18,13 @@ import numpy as np
 
 from benchmarks.cells import Cell
 from benchmarks.reward_choice import Choice
-from benchmarks.reward_measures import Values, rank_correlation
+from benchmarks.reward_measures import (
+    DIFFICULTY,
+    Values,
+    last_of,
+    mean_of,
+    rank_correlation,
+)
 from mmzero_env.grading import equivalent
 from mmzero_env.parsing import extract_boxed
 from mmzero_env.protocol import ROLES, Proposal
@@ -47,9 +53,6 @@ SETTINGS: Mapping[str, str] = {
     "solver.max_epochs": "0",
 }
 """What is different from the preset, chosen for about 100 seconds of one core a run."""
-
-DIFFICULTY = ("difficulty", "learnability", "uncertainty", "entropy_band")
-"""The Proposer's terms that pay for a hard question's difficulty."""
 
 SECONDS = 100
 """About how long a run takes on one core of a cloud machine (AMD EPYC)."""
@@ -142,9 +145,8 @@ def measures(cell: Cell) -> Values:
     rows: Sequence[Mapping[str, Any]] = cell["rows"]
     probe: Mapping[str, Sequence[float]] = cell["probe"]
 
-    def mean(name: str, *stages: str, part: float = 1.0) -> float | None:
-        values = [row[name] for row in rows if row["stage"] in stages and name in row]
-        return float(np.mean(values[-max(1, round(part * len(values))) :])) if values else None
+    def column(name: str, *stages: str) -> list[float | None]:
+        return [row.get(name) for row in rows if row["stage"] in stages]
 
     def change(name: str) -> float:
         return probe[name][-1] - probe[name][0]
@@ -152,11 +154,11 @@ def measures(cell: Cell) -> Values:
     paid, wrong = zip(*cell["difficulty"], strict=True) if cell["difficulty"] else ((), ())
     return {
         "solver_gain": (change("solver_easy_sampled") + change("solver_hard_sampled")) / 2,
-        "silver_accuracy": mean("silver_accuracy", "solver"),
-        **{f"reward_truth_{role}": mean("reward_truth", role) for role in ROLES},
+        "silver_accuracy": mean_of(column("silver_accuracy", "solver")),
+        **{f"reward_truth_{role}": mean_of(column("reward_truth", role)) for role in ROLES},
         "calibration": rank_correlation(paid, wrong),
-        "diversity": mean("content_type_diversity", "proposer", part=1 / 3),
-        "hack_rate": mean("false_solvable", "proposer", "coder"),
+        "diversity": last_of(column("content_type_diversity", "proposer")),
+        "hack_rate": mean_of(column("false_solvable", "proposer", "coder")),
         "seconds": cell["cpu_seconds"],
     }
 
