@@ -33,8 +33,15 @@ class Choice:
 
     @property
     def key(self) -> str:
-        """Name and a digest of everything that the design says: a changed file is another one."""
-        content = json.dumps(content_of(self.design), sort_keys=True)
+        """Name and a digest of everything that the design says: a changed file is another one.
+
+        What stands at its default is left out, so that cells survive a new constant.
+        """
+        said = content_of(self.design)
+        usual = content_of(RewardDesign("", proposer={}, coder={}, solver={}))
+        constants = {k: v for k, v in said["constants"].items() if v != usual["constants"][k]}
+        rest = {k: v for k, v in said.items() if v != usual[k]}
+        content = json.dumps({**rest, "constants": constants}, sort_keys=True)
         return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from mmzero_env.errors import EngineError, UserError, unknown
 from mmzero_env.protocol import ROLES
-from trainers import plan_command, ranks, serve
+from trainers import export_command, plan_command, ranks, serve
 from trainers.version import version
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
     serve.add_parser(commands)
     plan_command.add_parser(commands)
+    export_command.add_parser(commands)
     bench = commands.add_parser(
         "bench",
         help="compare reward designs, reward hacks and speed",
