@@ -39,14 +39,14 @@ MEASURES = (
     ),
     Measure(
         "silver_accuracy",
-        "true silver labels",
-        "share of the labels the Solver learned from (hard questions) that are true",
+        "true labels",
+        "share of the silver labels that the Solver learned from (hard questions) that are true",
     ),
     Measure(
         "reward_truth_proposer",
         "ρ Proposer",
         "rank correlation (Spearman) of the Proposer's rewards with the truth: caption and both "
-        "questions valid, own easy answer true",
+        "questions valid, own easy answer true; mean over the steps",
         digits=2,
         signed=True,
     ),
@@ -60,33 +60,29 @@ MEASURES = (
     Measure(
         "reward_truth_solver",
         "ρ Solver",
-        "the same of the Solver's rewards: the answer is true",
+        "the same of the Solver's rewards: the answer to the hard question is true",
         digits=2,
         signed=True,
     ),
     Measure(
         "calibration",
         "difficulty",
-        "rank correlation of the difficulty that the Proposer was paid for with the true error "
-        "rate of the hard question",
+        "rank correlation of what the Proposer was paid for difficulty with the true error rate "
+        "of the hard question",
         digits=2,
         signed=True,
     ),
     Measure(
         "diversity",
         "diversity",
-        "entropy of the content types of the last third of the proposals, over ln 7",
+        "entropy of the content types of the last third of the proposals, over ln 7; the "
+        "procedural world has five of the seven, so at most 0.83",
         digits=2,
     ),
-    Measure(
-        "hack_rate",
-        "hacks",
-        "nano: share of pictures whose easy question counts as solved although the Proposer's own "
-        "answer is false",
-    ),
-    Measure("seconds", "CPU s", "CPU seconds of one seed", digits=1),
+    Measure("hack_rate", "hacks", "see the ground", digits=3),
+    Measure("seconds", "CPU s", "CPU seconds of one seed, all included", digits=0),
 )
-"""The columns; each ground says in its own words how it measures them."""
+"""The columns; each ground says in its own words what is special to it."""
 
 DIFFICULTY = ("difficulty", "learnability", "uncertainty", "entropy_band")
 """The Proposer's terms that pay for a hard question's difficulty."""

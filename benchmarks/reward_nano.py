@@ -79,7 +79,8 @@ def play(choice: Choice, seed: int, folder: Path) -> Cell:
         config = configs.read(folder)
     else:
         asked = {"reward_design": choice.source, "seed": str(seed), "out": str(folder)}
-        config = configs.load(PRESET, {**SETTINGS, **asked})
+        stays = {"proposer.steps": "0"} if choice.untrained else {}
+        config = configs.load(PRESET, {**SETTINGS, **asked, **stays})
     began = time.process_time()
     evolve.run(config, resume=resume, progress=SilentProgress())
     spent = time.process_time() - began
@@ -98,7 +99,9 @@ def kept(run: Path) -> Cell:
     """
     found = run_data.load(run)
     assert found.probe is not None, f"{run} is finished and has no probe"
-    records = read_records(run / "episodes" / "iter-1-proposer.jsonl")
+    episodes = run / "episodes" / "iter-1-proposer.jsonl"
+    # A Proposer that is not trained has none.
+    records = read_records(episodes) if episodes.exists() else ()
     return {
         "rows": [
             {"stage": row.stage, "step": row.step}

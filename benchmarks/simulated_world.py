@@ -12,15 +12,18 @@ that pass the published filters, as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import process_time
 
 import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks.reward_measures import DIFFICULTY, mean_of, rank_correlation
+from benchmarks.cells import Cell
+from benchmarks.reward_measures import DIFFICULTY, Values, last_of, mean_of, rank_correlation
 from benchmarks.simulated_players import (
     CODE_NAMES,
     CODER_EXPLOITS,
@@ -31,7 +34,13 @@ from benchmarks.simulated_players import (
 from benchmarks.strategies import Play, learn
 from mmzero_env.grading import equivalent
 from mmzero_env.parsing import extract_boxed
-from mmzero_env.protocol import CONTENT_TYPES, EpisodeOutcome, EpisodeRewards, Proposal
+from mmzero_env.protocol import (
+    CONTENT_TYPES,
+    ROLES,
+    EpisodeOutcome,
+    EpisodeRewards,
+    Proposal,
+)
 from mmzero_env.rewards import RewardDesign
 from mmzero_env.scenes import EXPLOITS, OWN_ANSWERS, Scene, read_question
 from mmzero_env.structured_proposer import StructuredProposer
@@ -59,19 +68,21 @@ class Settings:
         coder: Proposals a round that the Coder learns from.
         solver: Proposals a round that the Solver learns from.
         codes: Codes a proposal (paper: 4).
+        few_codes: Codes a proposal that PPO learns from, fewer for speed as in ``nano-cpu``.
         answers: Answers to each question about each picture (paper: 5).
         rate: Step size of Coder and Solver, see :func:`benchmarks.simulated_players.learn`.
         learning_rate: PPO's.
         entropy: PPO's weight of the entropy.
     """
 
-    rounds: int = 40
+    rounds: int = 30
     proposals: int = 128
-    coder: int = 32
-    solver: int = 32
+    coder: int = 24
+    solver: int = 24
     codes: int = 4
+    few_codes: int = 2
     answers: int = 5
-    rate: float = 3.0
+    rate: float = 1.5
     learning_rate: float = 1e-3
     entropy: float = 0.01
 
@@ -97,7 +108,7 @@ def make_ppo(env: DummyVecEnv, settings: Settings, seed: int) -> PPO:
         env,
         learning_rate=settings.learning_rate,
         n_steps=count,
-        batch_size=max(32, count * env.num_envs // 4),
+        batch_size=max(16, count * env.num_envs // 4),
         n_epochs=8,
         gamma=0.0,
         ent_coef=settings.entropy,
@@ -141,26 +152,30 @@ class World:
         design: The reward design.
         seed: Of everything random.
         settings: Sizes and rates.
+        untrained: Whether the Proposer stays as it is; it proposes no less.
     """
 
-    def __init__(self, design: RewardDesign, seed: int, settings: Settings):
+    def __init__(
+        self, design: RewardDesign, seed: int, settings: Settings, *, untrained: bool = False
+    ):
         # Networks this small only lose with more threads.
         torch.set_num_threads(1)
         self.settings, self._design = settings, design
         self.coder = Coder()
         self.solver = Solver(self.coder)
-        copies = DummyVecEnv([self._env] * ENVIRONMENTS)
-        self.ppo = make_ppo(copies, settings, seed)
-        self._stage = self._env()
+        copies = DummyVecEnv([lambda: self._env(settings.few_codes)] * ENVIRONMENTS)
+        rate = 0.0 if untrained else settings.learning_rate
+        self.ppo = make_ppo(copies, replace(settings, learning_rate=rate), seed)
+        self._stage = self._env(settings.codes)
         # Another stream than those of PPO's copies, which count on from the seed.
         self._seen, _ = self._stage.reset(seed=seed + 1_000_003)
 
-    def _env(self) -> StructuredProposer:
+    def _env(self, codes: int) -> StructuredProposer:
         return StructuredProposer(
             reward_design=self._design,
             coder=self.coder,
             solver=self.solver,
-            codes=self.settings.codes,
+            codes=codes,
             answers=self.settings.answers,
         )
 
@@ -272,7 +287,7 @@ def audit(played: Sequence[Played]) -> dict[str, float | None]:
     return {
         **{f"reward_truth_{role}": _ranks(found) for role, found in pairs.items()},
         "calibration": _ranks(paid),
-        "diversity": spread(types) / np.log(len(CONTENT_TYPES)),
+        "diversity": spread(types) / math.log(len(CONTENT_TYPES)),
         "good": mean_of([float(each.scene.good) for each in played]),
         "hack_proposer": mean_of([float(trick) for trick in tricks]),
     }
@@ -280,3 +295,61 @@ def audit(played: Sequence[Played]) -> dict[str, float | None]:
 
 def _ranks(pairs: Sequence[tuple[float, float]]) -> float | None:
     return rank_correlation([a for a, _ in pairs], [b for _, b in pairs])
+
+
+def play(design: RewardDesign, seed: int, settings: Settings, *, untrained: bool = False) -> Cell:
+    """One cell: how things stand before, a row a round, and the CPU seconds."""
+    began = process_time()
+    simulated = World(design, seed, settings, untrained=untrained)
+    before = simulated.standing()
+    rows = [simulated.round() for _ in range(settings.rounds)]
+    return {
+        "before": _plain(before),
+        "rows": [_plain(row) for row in rows],
+        "cpu_seconds": process_time() - began,
+    }
+
+
+def _plain(row: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if v is None else float(f"{v:.5g}") for name, v in row.items()}
+
+
+def measures(cell: Cell) -> Values:
+    """The measures of one cell, with some that only this ground has.
+
+    ``hack_rate`` is the mean of the three roles' shares of exploits in the last third of the
+    rounds. Beside the table: those shares, ``good`` proposals and the truth of the labels then,
+    and what the Coder gained.
+    """
+    rows, before = cell["rows"], cell["before"]
+    after = rows[-1]
+
+    def column(name: str) -> list[float | None]:
+        return [row[name] for row in rows]
+
+    hacks = {f"hack_{role}": last_of(column(f"hack_{role}")) for role in ROLES}
+    easy, hard = (after[name] - before[name] for name in ("solver_easy", "solver_hard"))
+    return {
+        "solver_gain": (easy + hard) / 2,
+        "silver_accuracy": mean_of(column("silver_accuracy")),
+        **{f"reward_truth_{role}": mean_of(column(f"reward_truth_{role}")) for role in ROLES},
+        "calibration": mean_of(column("calibration")),
+        "diversity": last_of(column("diversity")),
+        "hack_rate": mean_of(list(hacks.values())),
+        "seconds": cell["cpu_seconds"],
+        **hacks,
+        "good": last_of(column("good")),
+        "silver_accuracy_last": last_of(column("silver_accuracy")),
+        "coder_gain": after["coder_faithful"] - before["coder_faithful"],
+    }
+
+
+def series(cell: Cell) -> dict[str, list[float | None]]:
+    """What is drawn of a cell, one value a round."""
+    names = {
+        "Proposer's reward (PPO)": "reward",
+        "true labels": "silver_accuracy",
+        "true answers, hard": "solver_hard",
+        "Proposer's exploits": "hack_proposer",
+    }
+    return {title: [row[name] for row in cell["rows"]] for title, name in names.items()}

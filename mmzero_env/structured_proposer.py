@@ -9,8 +9,8 @@
 For algorithms that cannot write text, such as Stable-Baselines3's PPO. An action is a
 `MultiDiscrete([5, 2, 2, 4, 3, 7])`: the choices of :class:`mmzero_env.scenes.Choices`. A step
 turns them into a proposal by a template, plays a whole :class:`mmzero_env.episode.Episode` with it,
-Coder and Solver inside, and pays what the reward design gives the Proposer, scored in a rolling
-window of the last proposals. Nothing ends by itself; `gymnasium.make` truncates after 64
+Coder and Solver inside, and pays what the reward design gives the Proposer, scored beside the last
+`window` proposals. Nothing ends by itself; `gymnasium.make` truncates after 64
 proposals.
 
 | Observation (`Box(-10, 10, (36,))`)                                     | Numbers |
@@ -106,7 +106,7 @@ class StructuredProposer(gymnasium.Env[NDArray[np.float32], NDArray[np.int64]], 
         solver: Batched | None = None,
         codes: int = 4,
         answers: int = 5,
-        window: int = 64,
+        window: int = 32,
         topics: Sequence[str] = TOPICS,
         prompts: str | PromptSet = "nano",
         render_backend: str | None = None,
