@@ -150,8 +150,9 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor",
         help="say what this machine has and what is missing",
-        description="Look for what rendering needs and what protects it; each missing thing "
-        "with the command that mends it. Exit code 0: rendering works; 1: it does not.",
+        description="Look for what rendering needs and what protects it, what each feature lacks, "
+        "versions that do not go together, and GPUs; each missing thing with the command that "
+        "mends it. Exit code 0: rendering works; 1: it does not.",
     )
     doctor.add_argument("--json", action="store_true", help="print for machines")
     doctor.set_defaults(command=_doctor)
