@@ -85,7 +85,7 @@ def curves(
         size = (3.2 * columns + 0.6, 1.9 * lines + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(title)
-        axes = figure.subplots(lines, columns, sharex=True, squeeze=False)
+        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         for place, axis in enumerate(axes.flat):
             if place >= len(panels):
                 axis.remove()

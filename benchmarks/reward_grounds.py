@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import reward_nano, simulated_world
 from benchmarks.cells import Cell
 from benchmarks.reward_choice import Choice
-from benchmarks.reward_measures import Values
+from benchmarks.reward_measures import Measure, Values, gain
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Ground:
             files.
         parallel: Whether tasks may run in other processes at the same time.
         measures: Of a cell.
+        details: Further measures, for a second table.
         hacks: What ``hack_rate`` means here.
         series: Of a cell what :func:`benchmarks.reward_figures.curves` draws, by quantity;
             empty for nothing.
@@ -42,6 +43,7 @@ class Ground:
     task: Callable[[Choice, int, Path], Callable[[], Cell]]
     parallel: bool
     measures: Callable[[Cell], Values]
+    details: tuple[Measure, ...]
     hacks: str
     series: Callable[[Cell], Mapping[str, Sequence[float | None]]]
     seconds: float
@@ -61,6 +63,20 @@ def simulated(*, quick: bool) -> Ground:
         ),
         True,
         simulated_world.measures,
+        (
+            gain("hard_gain", "hard gain", "true Solver gain on hard questions alone"),
+            gain("coder_gain", "Coder gain", "change of the probability of a faithful picture"),
+            Measure("good", "good proposals", "share of good proposals in the last third"),
+            Measure("silver_accuracy_last", "true labels, end", "true labels in the last third"),
+            Measure(
+                "hack_proposer",
+                "Proposer hacks",
+                "share of its proposals with an exploit, or "
+                "with the usual mistake claimed as the easy answer, in the last third",
+            ),
+            Measure("hack_coder", "Coder hacks", "probability of its exploits then"),
+            Measure("hack_solver", "Solver hacks", "probability of its exploits then"),
+        ),
         "probability of exploits in the last third of the rounds, mean of the three roles",
         simulated_world.series,
         4 if quick else 35,
@@ -78,6 +94,20 @@ def nano() -> Ground:
         lambda choice, seed, folder: partial(reward_nano.play, choice, seed, folder),
         False,
         reward_nano.measures,
+        (
+            gain("easy_gain", "easy gain", "true Solver gain on easy questions alone"),
+            gain("hard_gain", "hard gain", "true Solver gain on hard questions alone"),
+            gain("majority_gain", "majority gain", "change of true majorities, hard questions"),
+            gain("coder_gain", "Coder gain", "change of faithful codes on the probe"),
+            gain("valid_gain", "Proposer valid", "change of valid proposals on the probe"),
+            gain("own_gain", "Proposer own answer", "change of true own easy answers there"),
+            Measure(
+                "silver_accuracy_easy",
+                "true easy labels",
+                "share of the silver labels of easy "
+                "questions that are true, in the Proposer's and the Coder's stage",
+            ),
+        ),
         "share of the pictures that count as solved (easy question) although the Proposer's own "
         "answer is false",
         lambda cell: {},

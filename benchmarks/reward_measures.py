@@ -97,26 +97,31 @@ Summary = Mapping[str, Interval | None]
 """A row: every measure over the seeds; None if no seed has it."""
 
 
-def summarise(cells: Sequence[Values]) -> Summary:
+def summarise(cells: Sequence[Values], measures: Sequence[Measure]) -> Summary:
     """Means over seeds with their intervals, over the seeds that have the measure."""
     found: dict[str, Interval | None] = {}
-    for measure in MEASURES:
+    for measure in measures:
         known = [v for cell in cells if (v := cell.get(measure.key)) is not None]
         found[measure.key] = over_seeds(known) if known else None
     return found
 
 
-def lines(rows: Mapping[str, Summary]) -> list[list[str]]:
+def lines(rows: Mapping[str, Summary], measures: Sequence[Measure]) -> list[list[str]]:
     """Heading and one line a design, as text."""
-    table = [["design", *(measure.title for measure in MEASURES)]]
+    table = [["design", *(measure.title for measure in measures)]]
     for name, summary in rows.items():
-        cells = [_text(summary[measure.key], measure) for measure in MEASURES]
+        cells = [_text(summary[measure.key], measure) for measure in measures]
         table.append([name, *cells])
     return table
 
 
 def _text(found: Interval | None, measure: Measure) -> str:
     return "–" if found is None else found.text(measure.digits, signed=measure.signed)
+
+
+def gain(key: str, title: str, meaning: str) -> Measure:
+    """A measure that is a change, shown with its sign."""
+    return Measure(key, title, meaning, signed=True)
 
 
 def as_json(rows: Mapping[str, Summary]) -> dict[str, dict[str, dict[str, float | int] | None]]:

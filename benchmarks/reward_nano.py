@@ -140,7 +140,7 @@ def difficulty(records: Iterable[EpisodeRecord]) -> list[tuple[float, float]]:
 
 
 def measures(cell: Cell) -> Values:
-    """The measures of one run.
+    """The measures of one run, with some that only this ground has.
 
     ``hack_rate`` is the mean of ``false_solvable`` over the steps of Proposer and Coder. A
     measure is None if the run's metrics do not hold it.
@@ -163,6 +163,13 @@ def measures(cell: Cell) -> Values:
         "diversity": last_of(column("content_type_diversity", "proposer")),
         "hack_rate": mean_of(column("false_solvable", "proposer", "coder")),
         "seconds": cell["cpu_seconds"],
+        "easy_gain": change("solver_easy_sampled"),
+        "hard_gain": change("solver_hard_sampled"),
+        "majority_gain": change("solver_hard_majority"),
+        "coder_gain": change("coder_faithful"),
+        "valid_gain": change("proposer_valid"),
+        "own_gain": change("proposer_own_answer"),
+        "silver_accuracy_easy": mean_of(column("silver_accuracy_easy", "proposer", "coder")),
     }
 
 

@@ -34,7 +34,7 @@ from trainers.report.run_data import read_json
 
 if TYPE_CHECKING:
     from benchmarks.reward_grounds import Ground
-    from benchmarks.reward_measures import Summary
+    from benchmarks.reward_measures import Measure, Summary
 
 GROUNDS = ("simulated", "nano", "both")
 FILE = "rewards.json"
@@ -164,20 +164,24 @@ def _report(
 ) -> None:
     from benchmarks.collapse import markdown
     from benchmarks.reward_figures import curves, intervals
-    from benchmarks.reward_measures import as_json, lines, summarise
+    from benchmarks.reward_measures import MEASURES, as_json, lines, summarise
 
     seeds = _seeds(args, ground)
     own = {c.name: [found[f"{c.key}/{seed}"] for seed in seeds] for c in choices}
-    rows = {
-        name: summarise([ground.measures(cell) for cell in cells]) for name, cells in own.items()
-    }
+    found_by = {name: [ground.measures(cell) for cell in cells] for name, cells in own.items()}
     title = f"{ground.title}: mean over {len(seeds)} seeds [95 % interval]"
-    show(title, rows, ground)
+    tables: list[tuple[Sequence[Measure], dict[str, Summary]]] = []
+    for measures in (MEASURES, ground.details):
+        rows = {name: summarise(values, measures) for name, values in found_by.items()}
+        show(title, rows, measures, ground.hacks)
+        tables.append((measures, rows))
+    (_, rows), (_, details) = tables
     result = {
         **provenance(args.words, seeds, ("stable-baselines3",)),
         "settings": dict(ground.settings),
         "designs": {choice.name: content_of(choice.design) for choice in choices},
         "table": as_json(rows),
+        "details": as_json(details),
         "cells": {key: dict(ground.measures(cell)) for key, cell in found.items()},
     }
     series = {name: [ground.series(cell) for cell in cells] for name, cells in own.items()}
@@ -186,7 +190,8 @@ def _report(
     }
     for folder in targets:
         _merge(folder / FILE, ground.name, result)
-        atomic.write_text(folder / f"rewards-{ground.name}.md", markdown(lines(rows)))
+        texts = [markdown(lines(some, measures)) for measures, some in tables]
+        atomic.write_text(folder / f"rewards-{ground.name}.md", "\n".join(texts))
         intervals(folder / f"rewards-{ground.name}.svg", title, rows)
         if all(panels.values()):
             path = folder / f"rewards-{ground.name}-curves.svg"
@@ -199,16 +204,16 @@ def _merge(path: Path, ground: str, result: dict[str, Any]) -> None:
     write_result(path, {"grounds": {**known, ground: result}})
 
 
-def show(title: str, rows: Mapping[str, Summary], ground: Ground) -> None:
+def show(title: str, rows: Mapping[str, Summary], measures: Sequence[Measure], hacks: str) -> None:
     """Print a table and its legend on standard output."""
-    from benchmarks.reward_measures import MEASURES, lines
+    from benchmarks.reward_measures import lines
 
-    heading, *body = lines(rows)
+    heading, *body = lines(rows, measures)
     table = Table(*heading, title=title, title_justify="left")
     for line in body:
         table.add_row(*line)
     console = Console() if sys.stdout.isatty() else Console(width=220)
     console.print(table)
-    for measure in MEASURES:
-        meaning = ground.hacks if measure.key == "hack_rate" else measure.meaning
-        print(f"{measure.title}: {meaning}")
+    for measure in measures:
+        print(f"{measure.title}: {hacks if measure.key == 'hack_rate' else measure.meaning}")
+    print()

@@ -340,6 +340,7 @@ def measures(cell: Cell) -> Values:
         **hacks,
         "good": last_of(column("good")),
         "silver_accuracy_last": last_of(column("silver_accuracy")),
+        "hard_gain": hard,
         "coder_gain": after["coder_faithful"] - before["coder_faithful"],
     }
 
