@@ -276,7 +276,9 @@ def episode_config(
 ) -> EpisodeConfig:
     """The shape of episodes that a design can score."""
     config = EpisodeConfig(codes=codes, answers=answers, prompts=prompts)
-    return replace(config, caption_answers=design.caption_answers(answers))
+    # After the counts are known to be some.
+    told, blind = design.caption_answers(answers), design.blind_answers(answers)
+    return replace(config, caption_answers=told, blind_answers=blind)
 
 
 def play_out(

@@ -1,6 +1,5 @@
 import random
 import zlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from benchmarks.simulated_players import (
 from benchmarks.strategies import Play, Softmax, learn
 from mmzero_env.episode import Episode, EpisodeConfig
 from mmzero_env.parsing import extract_boxed, parse_proposal
-from mmzero_env.protocol import Completion, Request
+from mmzero_env.protocol import Completion
 from mmzero_env.rewards import get_design
 from mmzero_env.scenes import EXPLOITS, KINDS, Choices, compose, read_question
 from mmzero_env.structured_proposer import play_out
@@ -150,17 +149,12 @@ def test_answers_without_looking_agree_whatever_is_drawn(strategy):
 def test_captions_are_read_without_a_picture_and_blind_requests_show_nothing():
     draws = coder("broken")
     reader = solver("right", draws)
-    scene, outcome = played(draws, reader, caption_answers=4)
+    scene, outcome = played(draws, reader, caption_answers=4, blind_answers=40)
     assert {extract_boxed(t) for t in outcome.caption_answers["hard"]} == {scene.truth["hard"]}
-    asked = Request(
-        "e/solver/blind/hard", "solver", "?", n=40, seed=1, proposal=parse_proposal(scene.text)
-    )
-    (response,) = reader.generate([asked])
-    blind = [extract_boxed(each.text) for each in response.completions]
+    blind = [extract_boxed(text) for text in outcome.blind_answers["hard"]]
     assert blind.count(scene.truth["hard"]) < 30 and len(set(blind)) > 1
-    assert reader.generate([asked])[0].completions == response.completions
-    other = reader.generate([replace(asked, seed=2)])[0]
-    assert other.completions != response.completions
+    scene, outcome = played(draws, reader, exploit="stated", blind_answers=4)
+    assert {extract_boxed(t) for t in outcome.blind_answers["hard"]} == {scene.truth["hard"]}
 
 
 def test_a_step_follows_the_advantages_and_groups_that_are_alike_teach_nothing():
