@@ -111,7 +111,7 @@ CAPTION = 1.1
 SLIP = 0.10
 FOLLOW = 0.5
 REMEMBERED = 4096
-"""Episodes whose pictures and plays are kept."""
+"""Plays and pictures that are kept; the oldest go first."""
 
 _SYSTEMATIC = ANSWERS.index("systematic")
 _RIGHT = ANSWERS.index("right")

@@ -70,7 +70,7 @@ class Settings:
         codes: Codes a proposal (paper: 4).
         few_codes: Codes a proposal that PPO learns from, fewer for speed as in ``nano-cpu``.
         answers: Answers to each question about each picture (paper: 5).
-        rate: Step size of Coder and Solver, see :func:`benchmarks.simulated_players.learn`.
+        rate: Step size of Coder and Solver, see :func:`benchmarks.strategies.learn`.
         learning_rate: PPO's.
         entropy: PPO's weight of the entropy.
     """
