@@ -71,6 +71,12 @@ class Table:
                 raise ValueError(f"{self.title}: {row} does not fit {self.columns}")
 
 
+def to_the_right(rows: Sequence[Sequence[str]], place: int) -> bool:
+    """Whether a column holds figures, which stand to the right; names stand to the left."""
+    cells = [row[place] for row in rows if row[place] not in ("", "–", "unknown")]
+    return bool(cells) and all(cell[0] in "0123456789.+-≤≥" for cell in cells)
+
+
 @dataclass(frozen=True)
 class Ratio:
     """Two things measured side by side in one run: what may be said of speed elsewhere, too.
@@ -78,10 +84,12 @@ class Ratio:
     Attributes:
         what: What is divided by what, ``"TRL / ours, CPU time of a Solver step"``.
         value: Repetition by repetition as a spread, or over seeds as an interval.
+        headline: Whether it stands for the others in a summary.
     """
 
     what: str
     value: Spread | Interval
+    headline: bool = True
 
     @classmethod
     def of(cls, what: str, over: Sequence[float], under: Sequence[float]) -> Ratio:
@@ -123,7 +131,12 @@ class Findings:
         """Figures, tables, ratios and notes as plain data."""
         return {
             "ratios": [
-                {"what": each.what, "text": each.text(), **each.value.as_json()}
+                {
+                    "what": each.what,
+                    "text": each.text(),
+                    "headline": each.headline,
+                    **each.value.as_json(),
+                }
                 for each in self.ratios
             ],
             "tables": [asdict(table) for table in self.tables],

@@ -1,6 +1,6 @@
 """What one GRPO step of 64 nano rollouts costs, by role and by part.
 
-    python -m benchmarks.grpo_step [--steps 5]
+    python -m benchmarks.grpo_step [--steps 5] [--pool N]
 
 Each role plays 64 completions a step (8 groups of 8): the Proposer whole episodes
 with 2 codes and 4 answers a question, the Coder episodes with 5 answers, the Solver
@@ -86,7 +86,9 @@ class TimedRenderer:
         return self._clock.timed("render", lambda: self._renderer.render(jobs))
 
 
-def steps_of(role: Role, steps: int, folder: Path) -> dict[str, list[float]]:
+def steps_of(
+    role: Role, steps: int, folder: Path, pool: int | None = None
+) -> dict[str, list[float]]:
     """CPU seconds of one role's stage by part, one number a step."""
     config = configs.load(
         "nano-cpu",
@@ -95,6 +97,7 @@ def steps_of(role: Role, steps: int, folder: Path) -> dict[str, list[float]]:
             f"{role}.steps": str(steps + 1),
             f"{role}.prompts_per_step": "8",
             f"{role}.group_size": "8",
+            **({} if pool is None else {f"{role}.pool": str(pool)}),
         },
     )
     clock = Clock()
@@ -134,6 +137,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the script."""
     parser = script.parser_of(__doc__, "--out")
     parser.add_argument("--steps", type=int, default=5, help="steps of a role that count")
+    parser.add_argument(
+        "--pool", type=int, help="proposals behind the prompts of a stage (default: the preset's)"
+    )
     return parser
 
 
@@ -144,7 +150,7 @@ def measure(args: argparse.Namespace) -> Findings:
     found: dict[Role, Mapping[str, Sequence[float]]] = {}
     for role in ROLES:
         with tempfile.TemporaryDirectory() as scratch:
-            found[role] = steps_of(role, args.steps, Path(scratch))
+            found[role] = steps_of(role, args.steps, Path(scratch), args.pool)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Findings(
         {"peak_mib": peak, "seconds": found},

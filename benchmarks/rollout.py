@@ -2,6 +2,7 @@
 
     python -m benchmarks.rollout [--quick]
     python -m benchmarks.rollout --vllm BASE@URL [--prompts nano] [--episodes 32] [--lengths 8]
+    python -m benchmarks.rollout --serve .venv-vllm/bin/python --lengths 8   # starts the server
 
 The first form plays real episodes (4 codes, 5 answers to each of two questions) over
 simulated engines, whose parameters :mod:`benchmarks.simulated_engine` states, in three
@@ -9,7 +10,8 @@ layouts: one engine that serves all roles (one LoRA adapter each), three engines
 each (the published run keeps every role in an engine of its own), and three engines that all
 serve all roles. It then measures what a request costs beside the engine, over an engine
 that takes no time and keeps 500 requests open. The second form compares both modes on a
-real server; with ``--lengths``, that of :mod:`benchmarks.timed_engine`.
+real server, which the third one starts and stops; with ``--lengths``, that of
+:mod:`benchmarks.timed_engine`.
 
 Where the gain comes from: at a barrier the slots empty until the last straggler of the
 phase is done, and engines of other roles stand still. The first loss is a tail a phase, which
@@ -23,15 +25,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 
 import agents
 from agents.policy import Policy, StreamingPolicy
+from agents.vllm_process import VllmProcess
+from agents.vllm_settings import VllmSettings
 from benchmarks import script
 from benchmarks.findings import Findings, Ratio
 from benchmarks.instant_engine import InstantEngine
@@ -255,14 +261,27 @@ def _simulated(effort: Effort) -> Findings:
     return Findings(figures, found, tuple(ratios(comparisons)), seeds=tuple(range(effort.seeds)))
 
 
-def _real(args: argparse.Namespace) -> Findings:
+def _served(args: argparse.Namespace) -> Findings:
+    """As :func:`_real`, on a server of the nano model that lives as long as it takes."""
+    settings = VllmSettings(max_model_len=1024, kv_cache_gb=0.5, threads=1)
+    note = Console(stderr=True).print
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        VllmProcess(
+            "nano", log_dir=Path(logs), python=args.serve, settings=settings, note=note
+        ) as server,
+    ):
+        return _real(args, server.agent.removeprefix("vllm:"))
+
+
+def _real(args: argparse.Namespace, server: str) -> Findings:
     policy: Policy
     if args.lengths is None:
-        policy = agents.make(f"vllm:{args.vllm}")
+        policy = agents.make(f"vllm:{server}")
     else:
-        policy = TimedEngine(args.vllm, args.lengths)
+        policy = TimedEngine(server, args.lengths)
     if not isinstance(policy, StreamingPolicy):
-        raise UserError(f"policy vllm:{args.vllm} does not stream")
+        raise UserError(f"policy vllm:{server} does not stream")
     sampling = {role: Sampling(max_tokens=args.max_tokens) for role in ROLES}
     config = EpisodeConfig(prompts=args.prompts, sampling=sampling)
     try:
@@ -303,6 +322,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="under a minute, rougher")
     real = parser.add_argument_group("on a real server")
     real.add_argument("--vllm", metavar="BASE@URL[,URL]", help="compare both modes on it instead")
+    real.add_argument(
+        "--serve", metavar="PYTHON", help="the same on the nano model, served with this Python"
+    )
     real.add_argument("--prompts", default="nano", help="prompt set that the model understands")
     real.add_argument("--episodes", type=int, default=32)
     real.add_argument("--seeds", type=int, default=3, help="repetitions")
@@ -317,7 +339,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def measure(args: argparse.Namespace) -> Findings:
     """Both modes on simulated engines or on a real server."""
-    return _simulated(QUICK if args.quick else FULL) if args.vllm is None else _real(args)
+    if args.serve is not None:
+        return _served(args)
+    if args.vllm is not None:
+        return _real(args, args.vllm)
+    return _simulated(QUICK if args.quick else FULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from rich.table import Table as Shown
 from rich.text import Text
 
 from benchmarks.facts import print_facts
-from benchmarks.findings import Findings, Table
+from benchmarks.findings import Findings, Table, to_the_right
 from benchmarks.provenance import provenance, write_result
 from mmzero_env.errors import EngineError, UserError
 
@@ -86,18 +86,20 @@ def run(
 def show(console: Console, found: Findings) -> None:
     """Print tables, ratios and notes."""
     for table in found.tables:
-        _show(console, table)
+        show_table(console, table)
     if found.ratios:
         rows = tuple((each.what, each.text()) for each in found.ratios)
-        _show(console, Table("ratios, side by side", ("what", "ratio"), rows))
+        show_table(console, Table("ratios, side by side", ("what", "ratio"), rows))
     for note in found.notes:
         console.print(Text(note))
 
 
-def _show(console: Console, table: Table) -> None:
+def show_table(console: Console, table: Table) -> None:
+    """Print one table."""
     shown = Shown(title=table.title, title_justify="left", caption=table.note or None)
     for place, name in enumerate(table.columns):
-        shown.add_column(name, justify="right" if place else "left")
+        right = to_the_right(table.rows, place)
+        shown.add_column(name, justify="right" if right else "left")
     for row in table.rows:
         # Text, not str: brackets of an interval are no markup.
         shown.add_row(*(Text(cell) for cell in row))

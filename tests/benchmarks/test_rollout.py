@@ -166,3 +166,31 @@ def test_a_real_policy_is_compared_by_the_same_code(
     for row in figures["seeds"]:
         assert row["stream"]["policies"][0]["tokens"] == row["phases"]["policies"][0]["tokens"] > 0
     assert "times as fast" in capsys.readouterr().out
+
+
+def test_a_server_is_started_compared_on_and_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[object] = []
+
+    class Server:
+        agent = "vllm:nano@http://localhost:2"
+
+        def __init__(self, model: str, **options: object) -> None:
+            states.append((model, options["python"]))
+
+        def __enter__(self) -> Server:
+            states.append("started")
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            states.append("stopped")
+
+    def make(spec: str) -> StreamingPolicy:
+        states.append(spec)
+        return cast("StreamingPolicy", SimulatedEngine(Script(), Machine(), speed=2000))
+
+    monkeypatch.setattr(rollout, "VllmProcess", Server)
+    monkeypatch.setattr(agents, "make", make)
+    assert rollout.main(["--serve", "some/python", "--episodes", "3", "--seeds", "2"]) == 0
+    assert states == [("nano", "some/python"), "started", Server.agent, "stopped"]
