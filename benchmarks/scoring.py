@@ -110,9 +110,7 @@ def rates(
             # Every design starts as a new process would: no answer is known yet.
             grading.forget()
             start = time.process_time()
-            design.score(
-                [outcome(i, *each) for i, each in enumerate(zip(written, answered, strict=True))]
-            )
+            design.score([outcome(i, *each) for i, each in episodes])
             found[name].append(len(episodes) / (time.process_time() - start))
     return found
 
