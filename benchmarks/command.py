@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-BENCHMARKS: tuple[str, ...] = ("benchmarks.rewards",)
+BENCHMARKS: tuple[str, ...] = ("benchmarks.rewards", "benchmarks.hacks.command")
 """Modules of the subcommands, in the order of the help."""
 
 
