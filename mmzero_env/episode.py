@@ -167,7 +167,7 @@ class Episode:
         config: Shape of the episode.
         proposal: A proposal to start from; the Proposer is then not asked.
 
-    Example:
+    Examples:
         >>> episode = Episode("e0", "map", seed=1)
         >>> [request.id for request in episode.open_requests()]
         ['e0/proposer']
