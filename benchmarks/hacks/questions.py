@@ -7,6 +7,7 @@ what a Proposer that cheats plays with.
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +28,7 @@ _OPEN = re.compile(r"\bwhich one\b", re.IGNORECASE)
 # What an answer may be, by words of the question; the first that fits. The first value of
 # each is what one says who knows nothing.
 _FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"^are there", ("yes", "no")),
+    (r"\bare there more\b", ("yes", "no")),
     (r"\bcolor\b|\b(?:bar|event|box)\b.*\b(?:tallest|last|after|before)\b", COLORS),
     (r"\bwhat shape\b", SHAPES),
     (r"\bwhich word\b|\bwritten\b", WORDS),
@@ -71,10 +72,10 @@ def replaced(question: str, scene: Spec | None, other: str) -> str:
 
 def asked_of(question: str, scene: Spec) -> str | None:
     """The question of the world inside a question, or None."""
+    assert isinstance(scene, Hashable)  # the specs of the world are frozen
     return _asked_of(question, scene)
 
 
-# Asked for every sample; the protocol of specs does not say that all of them can be hashed.
 @lru_cache(maxsize=4096)
 def _asked_of(question: str, scene: Any) -> str | None:
     words = question[: question.rfind("?") + 1].split()

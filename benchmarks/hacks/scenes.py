@@ -30,7 +30,8 @@ CONTRAST = 64
 INK = 6
 """Pixels a letter must darken or brighten so much to be read: letters some 7 pixels high."""
 
-_STATED = re.compile(r"[A-Z][a-z ]*: [^.\n]*\.")
+# Overlapping: "For a book: Bar chart: red 5." begins with something else.
+_STATED = re.compile(r"(?=([A-Z][a-z ]*: [^.\n]*\.))")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Sight:
 
 def scene_in(text: str) -> Spec | None:
     """The first scene of the world that a text states, whatever stands around it."""
-    stated = (world.parse_caption(found[0]) for found in _STATED.finditer(text))
+    stated = (world.parse_caption(found[1]) for found in _STATED.finditer(text))
     return next((spec for spec in stated if spec is not None), None)
 
 

@@ -22,8 +22,10 @@ COSTS = (
 
 
 def signed(value: float) -> str:
-    """``"+.31"``."""
+    """``"+.31"``; ``"0"`` for what rounds to it."""
     text = f"{value:+.2f}"
+    if float(text) == 0:
+        return "0"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
