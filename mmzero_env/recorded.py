@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from mmzero_env.protocol import (
@@ -35,10 +36,13 @@ def outcome_of(record: EpisodeRecord) -> EpisodeOutcome:
         proposal_text=record["proposal_text"],
         proposal=Proposal(**proposal) if proposal is not None else Failure(**(failure or {})),
         codes=tuple(map(_code, record["codes"])),
-        caption_answers={
-            cast("Question", q): tuple(texts) for q, texts in record["caption_answers"].items()
-        },
+        caption_answers=_answers(record["caption_answers"]),
+        blind_answers=_answers(record["blind_answers"]),
     )
+
+
+def _answers(texts: Mapping[str, Sequence[str]]) -> dict[Question, tuple[str, ...]]:
+    return {cast("Question", question): tuple(given) for question, given in texts.items()}
 
 
 def _code(code: CodeRecord) -> CodeOutcome:
@@ -48,7 +52,5 @@ def _code(code: CodeRecord) -> CodeOutcome:
         None if failure is None else Failure(**failure),
         tuple(code["flags"]),
     )
-    answers = {cast("Question", q): tuple(texts) for q, texts in code["answers"].items()}
-    return CodeOutcome(
-        code["text"], code["code"], drawing, answers, cast("CodeForm | None", code["form"])
-    )
+    form = cast("CodeForm | None", code["form"])
+    return CodeOutcome(code["text"], code["code"], drawing, _answers(code["answers"]), form)
