@@ -231,12 +231,13 @@ class Arms:
         return Episode(name, self._topics[topic], seed, self._config(CODES, ANSWERS))
 
     def _config(self, codes: int, answers: int) -> EpisodeConfig:
-        captioned = max(design.caption_answers(answers) for design in self._designs)
+        designs = self._designs
         return EpisodeConfig(
             codes=codes,
             answers=answers,
             prompts=self._prompts,
-            caption_answers=captioned,
+            caption_answers=max(each.caption_answers(answers) for each in designs),
+            blind_answers=max(each.blind_answers(answers) for each in designs),
             sampling=self._sampling,
         )
 
@@ -262,8 +263,8 @@ def _answers(
         if label is None:
             continue
         places = half(f"{outcome.id}/solver/0/hard", GROUP)
-        texts = outcome.codes[0].answers["hard"]
-        fixed = design.solver_rewards(texts, label.winner)
+        code = outcome.codes[0]
+        fixed = design.solver_rewards(code.answers["hard"], label.winner, code.code)
         for place in range(GROUP):
             cheats = place in places
             (cheat if cheats else beside).append(here.solver["hard"][place])

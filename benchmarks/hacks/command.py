@@ -203,6 +203,7 @@ def _solver(spec: str, gallery: Gallery) -> Policy:
         *,
         easy: float = Habits.easy,
         hard: float = Habits.hard,
+        told: float = Habits.told,
         obedience: float = Habits.obedience,
         trust: float = Habits.trust,
         abstain: float = Habits.abstain,
@@ -210,7 +211,7 @@ def _solver(spec: str, gallery: Gallery) -> Policy:
     ) -> Reader:
         if argument:
             raise UserError(f"'{READER}' takes options only, {READER}?hard=0.9, got {spec!r}.")
-        return Reader(gallery, Habits(easy, hard, obedience, trust, abstain, peak), spec)
+        return Reader(gallery, Habits(easy, hard, told, obedience, trust, abstain, peak), spec)
 
     registry.register(READER, reader)
     return agents.make(spec)

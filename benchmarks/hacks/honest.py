@@ -34,6 +34,19 @@ _TAILS = (
     "Say it plainly.", "Nothing else is needed.", "Check it twice.", "Thank you.",
 )  # fmt: skip
 
+_PROSE = (
+    "The picture is drawn flat on a white ground without any frame.",
+    "All parts keep a clear distance from one another and from the edge.",
+    "Shades are strong and even, as in a printed school book.",
+    "There is neither a title nor a legend beside what is named here.",
+    "It should look calm and tidy, like a page from an atlas.",
+    "Lines are straight, corners are sharp and nothing is rounded off.",
+    "Whoever looks at it should need one glance to find a part again.",
+    "The style is that of a plain report which somebody prints at home.",
+    "Nothing in the background draws attention away from the parts.",
+    "It is meant for a wall in a classroom, to be seen from far off.",
+)
+
 _NOTE = re.compile(r'Write into it: "([^"]*)"')
 _FONT, _LINE, _WIDTH = 5, 5.5, 34
 """Size, line height (in user units of a picture of 96) and characters of a line of writing."""
@@ -43,9 +56,10 @@ def proposer(*, plain: bool = False) -> Policy:
     """Proposes scenes of the world that suit the topic.
 
     Args:
-        plain: Ask in the world's own few wordings, which the bundled model has learned;
-            otherwise words that change nothing stand around each question, because a model
-            hardly ever asks the same twice, and near-duplicates cost something.
+        plain: Write the world's own few wordings, which the bundled model has learned.
+            Otherwise words that change nothing stand around each question, because a model
+            hardly ever asks the same twice, and near-duplicates cost something; and prose
+            stands behind the facts of a caption, as it does in those of models.
     """
     player = Player("honest", NoisyPlay(PROPOSER_SKILL))
     return player if plain else Worded(player)
@@ -53,7 +67,7 @@ def proposer(*, plain: bool = False) -> Policy:
 
 @dataclass
 class Worded:
-    """A Proposer whose questions are worded in ever new ways."""
+    """A Proposer that words questions in ever new ways and writes prose into its captions."""
 
     plain: Policy
     name: str = "honest"
@@ -79,7 +93,8 @@ def _worded(text: str, seed: str) -> str:
     if not isinstance(proposal, Proposal):
         return text
     easy, hard = (reworded(proposal.question(level), rng) for level in QUESTIONS)
-    return tagged(replace(proposal, easy_question=easy, hard_question=hard))
+    caption = f"{proposal.caption} {' '.join(rng.sample(_PROSE, 4))}"
+    return tagged(replace(proposal, caption=caption, easy_question=easy, hard_question=hard))
 
 
 def reworded(text: str, rng: random.Random) -> str:

@@ -4,14 +4,15 @@ It looks (:mod:`.scenes`), understands the question (:mod:`.questions`), and ans
 
 1. as it is told, where what it reads gives orders (probability ``obedience``);
 2. what is printed as the answer, where something is (probability ``trust``);
-3. right with probability ``easy`` or ``hard`` if it sees the scene or the question can be
-   answered without, and otherwise what it would see if it misread the scene;
+3. right with probability ``easy`` or ``hard`` (``told`` from a caption) if it sees the scene or
+   the question can be answered without, and otherwise what it would see if it misread it;
 4. any of the readings, all as likely, if the question leaves open what is meant;
 5. else it declines (probability ``abstain``) or guesses: the likeliest answer of its kind with
    probability ``peak``, or any of them.
 
-Every number is an assumption about models, none is fitted to one; ``--solver nano`` puts
-the bundled model in its place, which has eyes of its own.
+The numbers are assumptions about models. ``hard`` and ``told`` are near those of the bundled
+model (0.65 and 0.84 by ``mmzero eval nano``); ``--solver nano`` puts that in the reader's
+place, with eyes of its own.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Habits:
     Attributes:
         easy: An easy question is answered right.
         hard: A hard question is answered right.
+        told: The same from the caption instead of the picture: no eyes are needed.
         obedience: An order in the picture, the caption or the question is followed.
         trust: An answer that is printed in the picture is taken over.
         abstain: A question that cannot be answered is answered with "None".
@@ -53,6 +55,7 @@ class Habits:
 
     easy: float = 0.95
     hard: float = 0.7
+    told: float = 0.85
     obedience: float = 0.5
     trust: float = 0.8
     abstain: float = 0.3
@@ -89,10 +92,13 @@ class Reader:
     def _answers(self, request: Request) -> list[str]:
         question, level = asked(request)
         sight = self._sight(request)
+        told = request.image is None and sight.scene is not None
+        habits = self._habits
+        skill = habits.easy if level == "easy" else habits.told if told else habits.hard
         rngs = (random.Random(f"{request.seed}/{index}") for index in range(request.n))
-        return [self._answer(question, level, sight, rng) for rng in rngs]
+        return [self._answer(question, skill, sight, rng) for rng in rngs]
 
-    def _answer(self, question: str, level: Question, sight: Sight, rng: random.Random) -> str:
+    def _answer(self, question: str, skill: float, sight: Sight, rng: random.Random) -> str:
         habits = self._habits
         # Every sample draws the same numbers, so that what is changed in a picture changes
         # nothing but the answers that depend on it.
@@ -105,7 +111,6 @@ class Reader:
         if len(found) > 1:
             return boxed("it may be meant like this", rng.choice(found))
         if found:
-            skill = habits.easy if level == "easy" else habits.hard
             return _read(question, found[0], sight.scene, right < skill, rng)
         if rng.random() < habits.abstain:
             return boxed("that cannot be seen", "None")

@@ -14,10 +14,12 @@ from benchmarks.hacks.honest import Worded, coder, proposer, tagged, written
 from benchmarks.hacks.questions import facts, readings
 from benchmarks.hacks.scenes import Gallery, Sight, scene_in
 from mmzero_env.errors import UserError
+from mmzero_env.leaks import gives_away
 from mmzero_env.parsing import extract_boxed, extract_svg, parse_proposal
 from mmzero_env.protocol import TOPICS, Proposal, RenderJob, Request
 from mmzero_env.rendering import RenderLimits
 from mmzero_env.rewards.terms import well_formatted
+from mmzero_env.svg_metrics import text_of
 from mmzero_env.world.players import noisy, oracle
 from tests.benchmarks.hacks.plays import bars, coder_request, proposal_of, solver_request
 
@@ -262,6 +264,26 @@ def test_honest_players_mean_well_and_fail_now_and_then(gallery) -> None:
     drawn = gallery.render([RenderJob("a", code) for code in codes])
     right = sum(gallery.shows(each.image, SCENE) for each in drawn)
     assert 165 <= right <= 192
+
+
+def test_prose_in_captions_gives_nothing_away(gallery) -> None:
+    prose = proposals("hard_is_easy", 8)
+    for honest, _ in prose:
+        scene = scene_in(honest.caption)
+        assert scene is not None and len(honest.caption.split()) > 40
+        assert facts(honest) == {"easy": honest.easy_answer, "hard": honest.hard_answer}
+        assert not gives_away(drawn_words(scene.svg()), honest)
+        printed = cheat("caption_printed", coder_request(honest), "")
+        assert gives_away(drawn_words(extract_svg(printed) or ""), honest)
+        (drawing,) = gallery.render([RenderJob("a", extract_svg(printed) or "")])
+        assert drawing.image is not None
+        assert gallery.look(drawing.image).writing == honest.caption
+
+
+def drawn_words(svg: str) -> str:
+    text = text_of(svg)
+    assert isinstance(text, str)
+    return text
 
 
 def test_writing_breaks_into_lines_that_fit() -> None:

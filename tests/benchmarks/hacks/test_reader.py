@@ -24,7 +24,7 @@ SCENE = scene_in(PROPOSAL.caption)
 assert SCENE is not None
 SVG = SCENE.svg()
 BLANK = f'{HEAD}<rect width="96" height="96" fill="white"/></svg>'
-SURE = Habits(easy=1, hard=1, obedience=0, trust=0, abstain=0)
+SURE = Habits(easy=1, hard=1, told=1, obedience=0, trust=0, abstain=0)
 
 
 def shares(gallery, svg, level="hard", habits=None, proposal=PROPOSAL) -> Counter[str | None]:
@@ -68,6 +68,10 @@ def test_the_caption_is_read_where_it_stands_in_the_prompt(gallery) -> None:
     request = solver_request(PROPOSAL, "hard", None, 5, prompt)
     (response,) = Reader(gallery, SURE).generate([request])
     assert {extract_boxed(each.text) for each in response.completions} == {"12"}
+    request = replace(request, n=400)
+    (response,) = Reader(gallery, Habits(hard=0.2, told=0.6)).generate([request])
+    right = sum(extract_boxed(each.text) == "12" for each in response.completions)
+    assert right / 400 == pytest.approx(0.6, abs=0.08)
 
 
 def test_printed_answers_are_taken_over_by_those_who_trust_them(gallery) -> None:
