@@ -142,7 +142,7 @@ def _in_terminal(settled: PlaySettings, keeper: Keeper | None, editor: str | Non
             with game:
                 record = game.play(settled.seed, settled.topic_of(settled.seed), terminal.tell)
         finally:
-            terminal.rest()
+            terminal.close()
         if keeper is not None:
             terminal.say("")
             for path in keeper.keep(record):

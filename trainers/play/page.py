@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,16 +89,21 @@ def run(settings: PlaySettings, keeper: Keeper | None, *, port: int, show: bool)
                     webbrowser.open(server.url)
                 _play(game, board, keeper, wishes)
         except KeyboardInterrupt:
-            board.end()
-            board.said.wait(FAREWELL_SECONDS)
+            _take_leave(board)
             print("\nended.", file=sys.stderr)
             return 0
         except (EngineError, UserError) as error:
-            board.end(str(error))
-            board.said.wait(FAREWELL_SECONDS)
+            _take_leave(board, str(error))
             raise
         finally:
             server.close()
+
+
+def _take_leave(board: Board, error: str = "") -> None:
+    """Tell the page that this is the end; the answers are on their way when it returns."""
+    board.end(error)
+    if board.said.wait(FAREWELL_SECONDS):
+        time.sleep(FAREWELL_SECONDS / 2)
 
 
 def _play(game: Game, board: Board, keeper: Keeper | None, wishes: SimpleQueue[Wish]) -> NoReturn:

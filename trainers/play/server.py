@@ -16,13 +16,15 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from mmzero_env.errors import UserError
 
 HOST = "127.0.0.1"
 LONGEST_BODY = 2_000_000
 """Most bytes of a request: the longest form, and its escapes."""
+_POLL = 0.05
+"""Seconds between two looks whether to stop."""
 
 CONTENT_POLICY = "; ".join(
     (
@@ -112,7 +114,9 @@ class PageServer:
         self._server.daemon_threads = True
         Handler.names = (f"{HOST}:{port}", f"localhost:{port}")
         self.url = f"http://{HOST}:{port}/{secret}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL,), daemon=True
+        )
 
     def start(self) -> None:
         """Answer from now on, in threads of its own."""
@@ -146,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
                 kind, text = self.files[name]
                 self._send(HTTPStatus.OK, kind, text.encode("utf-8"))
             elif name in self.gets:
-                query = parse_qs(urlsplit(self.path).query)
+                query = parse_qs(self.path.partition("?")[2])
                 self._send_json(HTTPStatus.OK, self.gets[name]({k: v[0] for k, v in query.items()}))
             else:
                 raise _not_found()
@@ -171,10 +175,10 @@ class _Handler(BaseHTTPRequestHandler):
         """What is wanted, once it is clear that the page's own address was used."""
         if self.headers.get("Host", "") not in self.names:
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, {"error": "not a name of this server"})
-        _, given, *rest = urlsplit(self.path).path.split("/")
-        if not hmac.compare_digest(given.encode(), self.secret.encode()) or len(rest) != 1:
+        parts = self.path.partition("?")[0].split("/")
+        if len(parts) != 3 or not hmac.compare_digest(parts[1].encode(), self.secret.encode()):
             raise _not_found()
-        return rest[0]
+        return parts[2]
 
     def _check_origin(self) -> None:
         if self.headers.get("Origin", "") != f"http://{self.headers['Host']}":

@@ -133,7 +133,8 @@ def settle(
         },
     )
     solver = habits["solver"]
-    size = image_size or (IMAGE_SIZE if solver is None else solver.image_size)
+    usual_size = IMAGE_SIZE if solver is None else solver.image_size
+    size = usual_size if image_size is None else image_size
     return PlaySettings(dict(players), specs, seed, topic, scorer, design, config, size)
 
 

@@ -58,6 +58,7 @@ class Terminal:
         self.console = console
         self._settings = settings
         self._status: Status | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._proposal: Proposal | None = None
         self._waiting: dict[str, Request] = {}
 
@@ -115,11 +116,20 @@ class Terminal:
             height, width = image.shape[:2]
             self.say(f"{name}: {width} × {height} pixels (--out DIR keeps it as a file)")
 
-    def picture_file(self, image: Image) -> Path:
-        """Write a picture for a person who has to see it sharply; the folder is temporary."""
-        with tempfile.NamedTemporaryFile(prefix="mmzero-", suffix=".png", delete=False) as file:
-            file.write(image_to_png(image))
-        return Path(file.name)
+    def picture_file(self, image: Image, name: str) -> Path:
+        """Write a picture for a person who has to see it sharply; :meth:`close` removes it."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="mmzero-")
+        path = Path(self._folder.name) / f"{name.lower().replace(' ', '-')}.png"
+        path.write_bytes(image_to_png(image))
+        return path
+
+    def close(self) -> None:
+        """Stop, and remove what was written for a person."""
+        self.rest()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def failure(self, failure: Failure) -> None:
         """Print why something could not be used."""

@@ -107,7 +107,7 @@ class TerminalPerson:
             if isinstance(text, str):
                 return text
             self._complain(text)
-            wanted = list(text.by_field)
+            wanted = [name for name in TAGS if name in text.by_field]
 
     def _content_type(self) -> str:
         numbered = ", ".join(f"{i} {name}" for i, name in enumerate(CONTENT_TYPES, start=1))
@@ -188,8 +188,10 @@ class TerminalPerson:
         if request.image is None or index is None:
             say(f"  caption: {proposal.caption}")
         else:
-            self._terminal.picture(request.image, f"Picture {index + 1}")
-            say(f"Picture {index + 1}: {self._terminal.picture_file(request.image)}", "dim")
+            name = f"Picture {index + 1}"
+            self._terminal.picture(request.image, name)
+            path = self._terminal.picture_file(request.image, name)
+            say(f"Sharp, until the episode is over: {path}", "dim")
         say(f"{level} question: {proposal.question(level)}", "bold")
         form: dict[str, str] = {}
         while True:
