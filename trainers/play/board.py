@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from mmzero_env.grading import equivalent
 from mmzero_env.infos import failure_info
 from mmzero_env.parsing import extract_boxed
 from mmzero_env.protocol import ROLES, Drawing, Failure, Image, Proposal, TurnReward
@@ -197,7 +198,11 @@ class Board:
 
     def _score(self, event: Scored) -> None:
         self._episode["reward"] = _reward(event.rewards.proposer)
-        self._episode["truth"] = dict(event.truth)
+        fields = (self._episode["proposal"] or {}).get("fields") or {}
+        self._episode["truth"] = {
+            level: {"answer": answer, "right": equivalent(fields[f"{level}_answer"], answer)}
+            for level, answer in event.truth.items()
+        }
         self._episode["caption_votes"] = {
             level: asdict(vote) for level, vote in event.rewards.caption_votes.items()
         }

@@ -46,10 +46,10 @@ function rewardOf(who, reward) {
 
 function questionLine(level, fields, truth) {
   const answer = fields[`${level}_answer`];
-  const true_ = truth && truth[level];
+  const known = truth && truth[level];
   return [el("dt", {}, level), el("dd", {}, fields[`${level}_question`],
     answer === undefined ? null : el("span", { class: "soft" }, ` → ${answer}`),
-    true_ === undefined ? null : el("span", { class: true_ === answer ? "good" : "bad" }, ` (truth: ${true_})`))];
+    known ? el("span", { class: known.right ? "good" : "bad" }, ` (truth: ${known.answer})`) : null)];
 }
 
 function proposalCard(episode, player) {
@@ -311,20 +311,24 @@ function show(state) {
 
 async function follow() {
   for (;;) {
+    let state = null;
     try {
       const response = await fetch(`state?after=${version}`);
-      if (!response.ok) throw new Error(response.status);
-      const state = await response.json();
-      if (state.version !== version) {
-        version = state.version;
-        show(state);
-      }
-      if (state.phase === "ended") return;
+      if (response.ok) state = await response.json();
     } catch {
+      // Said below.
+    }
+    if (state === null) {
       say("mmzero play cannot be reached; if it has ended, start it again.", "wrong");
       await new Promise((done) => { setTimeout(done, RETRY_MS); });
       version = -1;
+      continue;
     }
+    if (state.version !== version) {
+      version = state.version;
+      show(state);
+    }
+    if (state.phase === "ended") return;
   }
 }
 

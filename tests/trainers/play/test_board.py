@@ -42,7 +42,7 @@ class Table:
     def score(self) -> None:
         outcome = self.episode.outcome()
         [rewards] = self.settings.design.score([outcome])
-        self.board.tell(Scored(outcome, rewards, {"easy": "7"}))
+        self.board.tell(Scored(outcome, rewards, {"easy": "no such"}))
         self.board.finish(["a file"])
 
 
@@ -68,7 +68,8 @@ def test_a_board_shows_who_is_at_work_and_what_came_of_it():
     assert first["reward"]["value"] == sum(term["value"] for term in first["reward"]["terms"])
     assert first["answers"]["easy"][0]["reward"]["value"] == 1
     assert first["votes"]["hard"]["total"] == 1
-    assert state["episode"]["truth"] == {"easy": "7"} and state["written"] == ["a file"]
+    assert state["episode"]["truth"] == {"easy": {"answer": "no such", "right": False}}
+    assert state["written"] == ["a file"]
 
 
 def test_what_gives_the_answer_away_is_not_sent_to_a_person_who_solves():
