@@ -1,5 +1,6 @@
 # make evolve   three roles train each other, on two CPU cores, in minutes
 # make test     the whole test suite
+# make docs     the documentation as a site, every broken link an error
 # make test-vllm  tests against a real vLLM on the CPU, in an environment of its own
 # Each target does its own set-up from a fresh clone; the second call skips it.
 
@@ -22,12 +23,13 @@ WORKERS ?= 2
 ARGS ?=
 EVOLVE_ARGS ?= $(ARGS)
 
-.PHONY: help evolve test test-vllm lint format clean
+.PHONY: help evolve test test-vllm docs lint format clean
 
 help:
 	@echo 'make evolve [ARGS="--iterations 3 --seed 1"]   run the self-evolution loop (mmzero evolve)'
 	@echo 'make test   [ARGS="-k parsing"] [WORKERS=2]    run the tests (pytest)'
 	@echo 'make test-vllm [ARGS="-k adapters"]            tests against a real vLLM (.venv-vllm, 3.6 GB)'
+	@echo 'make docs                                      the documentation as a site, in site/'
 	@echo 'make lint                                      ruff, formatting and types'
 	@echo 'make format                                    let ruff rewrite the files'
 	@echo 'make clean                                     remove .venv, .venv-vllm and caches; runs/ stays'
@@ -46,6 +48,10 @@ test: $(VENV)/.stamp-dev
 test-vllm: $(VLLM_VENV)/.stamp
 	@OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/vllm $(ARGS)
 
+docs: $(VENV)/.stamp-docs
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo 'built: site/index.html'
+
 lint: $(VENV)/.stamp-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -56,7 +62,7 @@ format: $(VENV)/.stamp-dev
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python $(VLLM_VENV)/bin/python:
@@ -85,6 +91,11 @@ endif
 $(VENV)/.stamp-dev: $(VENV)/.stamp-train
 	@echo 'installing mmzero-env[train,endpoint,librsvg,figures,ray,bench,dev] (once)'
 	@$(PIP) install -q -c constraints.txt -e '.[train,endpoint,librsvg,figures,ray,bench,dev]'
+	@touch $@
+
+$(VENV)/.stamp-docs: $(VENV)/.stamp-dev
+	@echo 'installing mmzero-env[docs] (once)'
+	@$(PIP) install -q -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # vLLM pins numpy and a hundred other packages, and its CPU form is a package of its own

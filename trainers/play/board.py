@@ -14,6 +14,7 @@ from mmzero_env.parsing import extract_boxed
 from mmzero_env.protocol import ROLES, Drawing, Failure, Image, Proposal, TurnReward
 from mmzero_env.record import image_to_png
 from trainers.play.events import (
+    NAMES,
     Answered,
     Asked,
     Began,
@@ -22,6 +23,7 @@ from trainers.play.events import (
     Event,
     Proposed,
     Scored,
+    Shown,
     doing,
     subject,
 )
@@ -160,7 +162,7 @@ class Board:
                 "topic": event.topic,
                 "proposal": None,
                 "codes": [],
-                "caption_answers": {},
+                "unseen": {},
             }
         elif isinstance(event, Asked):
             self._waiting[event.request.id] = event
@@ -180,11 +182,12 @@ class Board:
             self._episode["codes"][event.index]["drawing"] = drawing_state(event.drawing)
         elif isinstance(event, Answered):
             self._waiting.pop(event.request_id, None)
-            where = (
-                self._episode["caption_answers"]
-                if event.index is None
-                else self._episode["codes"][event.index]["answers"]
-            )
+            if isinstance(event.shown, int):
+                where = self._episode["codes"][event.shown]["answers"]
+            else:
+                where = self._episode["unseen"].setdefault(
+                    event.shown, {"title": f"Answers {NAMES[event.shown]}", "answers": {}}
+                )["answers"]
             where[event.question] = [
                 {"reasoning": reasoning(text), "answer": extract_boxed(text)}
                 for text in event.texts
@@ -203,9 +206,9 @@ class Board:
             level: {"answer": answer, "right": equivalent(fields[f"{level}_answer"], answer)}
             for level, answer in event.truth.items()
         }
-        self._episode["caption_votes"] = {
-            level: asdict(vote) for level, vote in event.rewards.caption_votes.items()
-        }
+        votes = {"caption": event.rewards.caption_votes, "blind": event.rewards.blind_votes}
+        for name, card in self._episode["unseen"].items():
+            card["votes"] = {level: asdict(vote) for level, vote in votes[name].items()}
         for code, rewards in zip(self._episode["codes"], event.rewards.codes, strict=True):
             code["reward"] = _reward(rewards.coder)
             code["votes"] = {level: asdict(vote) for level, vote in rewards.votes.items()}
@@ -246,16 +249,21 @@ def _ask(question: Question, topic: str, codes: int) -> State:
     proposal = request.proposal
     if request.role == "solver":
         assert isinstance(proposal, Proposal)  # nothing is asked without one
-        index, level = subject(request)
+        shown, level = subject(request)
         ask |= {
             "level": level,
-            "index": index,
-            "codes": codes,
+            "from": _from(shown, codes),
             "question": proposal.question(level),
             "picture": None if request.image is None else picture_uri(request.image),
-            "caption": proposal.caption if request.image is None else None,
+            "caption": proposal.caption if shown == "caption" else None,
         }
     return ask
+
+
+def _from(shown: Shown, codes: int) -> str:
+    if not isinstance(shown, int):
+        return f" {NAMES[shown]}"
+    return f" about picture {shown + 1}" if codes > 1 else ""
 
 
 def _without_secrets(episode: Mapping[str, Any]) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from mmzero_env.episode import Episode
 from mmzero_env.protocol import (
@@ -19,8 +20,14 @@ from mmzero_env.protocol import (
     Role,
 )
 
-CAPTION = "caption"
-"""Stands for the number of a picture where the Solver reads the caption instead."""
+Shown = int | Literal["caption", "blind"]
+"""What the Solver answers from: the picture of a code, the caption, or nothing at all."""
+
+NAMES: Mapping[Shown, str] = {
+    "caption": "from the caption alone",
+    "blind": "without picture and caption",
+}
+"""How an answer was given that is about no picture, for a person."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Answered:
-    """The Solver answered a question; ``index`` is None where it read the caption."""
+    """The Solver answered a question."""
 
     request_id: str
-    index: int | None
+    shown: Shown
     question: Question
     texts: tuple[str, ...]
 
@@ -93,11 +100,13 @@ Event = Began | Asked | Proposed | Coded | Drawn | Answered | Scored
 Tell = Callable[[Event], None]
 
 
-def subject(request: Request) -> tuple[int | None, Question]:
-    """Which picture and which question a Solver's request is about; None is the caption."""
-    _, picture, question = request.id.rsplit("/", 2)
+def subject(request: Request) -> tuple[Shown, Question]:
+    """What a Solver is shown, and which question it is asked."""
+    _, name, question = request.id.rsplit("/", 2)
     level: Question = "hard" if question == "hard" else "easy"
-    return (None if picture == CAPTION else int(picture)), level
+    if name == "caption" or name == "blind":
+        return name, level
+    return int(name), level
 
 
 class ToldEpisode:

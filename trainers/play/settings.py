@@ -127,6 +127,7 @@ def settle(
         answers=answers,
         prompts=get_prompts(prompts) if prompts is not None else _prompts(habits),
         caption_answers=scorer.caption_answers(answers),
+        blind_answers=scorer.blind_answers(answers),
         sampling={
             role: usual[role] if (habit := habits[role]) is None else habit.sampling[role]
             for role in ROLES

@@ -27,6 +27,7 @@ from mmzero_env.protocol import (
 from mmzero_env.record import image_to_png
 from trainers.play import half_blocks
 from trainers.play.events import (
+    NAMES,
     Answered,
     Asked,
     Began,
@@ -207,8 +208,11 @@ class Terminal:
         return f"Picture {index + 1}" if self._settings.config.codes > 1 else "Picture"
 
     def _answered(self, event: Answered) -> None:
-        where = "the caption" if event.index is None else self._name(event.index).lower()
-        self.heading("solver", f"Answers about {where}, {event.question} question")
+        if isinstance(event.shown, int):
+            where = f"about {self._name(event.shown).lower()}"
+        else:
+            where = NAMES[event.shown]
+        self.heading("solver", f"Answers {where}, {event.question} question")
         if self._proposal is not None:
             self.say(f"  {self._proposal.question(event.question)}")
         for number, text in enumerate(event.texts, start=1):
@@ -231,8 +235,10 @@ class Terminal:
         self._rewards(event.rewards)
 
     def _votes(self, event: Scored) -> None:
+        for question, vote in event.rewards.blind_votes.items():
+            self.say(f"  {NAMES['blind']}, {question}: {vote_text(vote)}")
         for question, vote in event.rewards.caption_votes.items():
-            self.say(f"  caption, {question}: {vote_text(vote)}")
+            self.say(f"  {NAMES['caption']}, {question}: {vote_text(vote)}")
         for index, code in enumerate(event.rewards.codes):
             name = self._name(index).lower()
             for question, vote in code.votes.items():

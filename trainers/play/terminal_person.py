@@ -181,14 +181,16 @@ class TerminalPerson:
 
     def _answer(self, request: Request, which: str) -> str:
         say = self._terminal.say
-        index, level = subject(request)
+        shown, level = subject(request)
         proposal = request.proposal
         assert isinstance(proposal, Proposal)  # nothing is asked without one
         self._terminal.heading("solver", f"You are the Solver{which}")
-        if request.image is None or index is None:
+        if shown == "caption":
             say(f"  caption: {proposal.caption}")
+        elif request.image is None or shown == "blind":
+            say("  Neither picture nor caption: what would you guess?")
         else:
-            name = f"Picture {index + 1}"
+            name = f"Picture {shown + 1}"
             self._terminal.picture(request.image, name)
             path = self._terminal.picture_file(request.image, name)
             say(f"Sharp, until the episode is over: {path}", "dim")

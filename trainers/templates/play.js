@@ -102,11 +102,9 @@ function codeCard(code, number, count) {
         code.text ? el("details", {}, el("summary", { class: "small" }, "code"), el("pre", {}, code.text)) : null)));
 }
 
-function captionCard(episode) {
-  const levels = ["easy", "hard"].filter((level) => episode.caption_answers[level]);
-  if (!levels.length) return null;
-  return el("article", { class: "card role-solver" }, el("header", {}, el("h3", {}, "Answers from the caption alone")),
-    ...levels.map((level) => answersOf(level, episode.caption_answers[level], (episode.caption_votes || {})[level])));
+function unseenCard({ title, answers, votes }) {
+  return el("article", { class: "card role-solver" }, el("header", {}, el("h3", {}, title)),
+    ...["easy", "hard"].filter((level) => answers[level]).map((level) => answersOf(level, answers[level], (votes || {})[level])));
 }
 
 const drawnParts = new Map();
@@ -115,7 +113,7 @@ function part(parent, key, data, make) {
   // What did not change stays, with everything that was opened or scrolled in it.
   const text = JSON.stringify(data), old = drawnParts.get(key);
   if (old && old.text === text && old.node.isConnected) return old.node;
-  const node = make() || el("div", {});
+  const node = make();
   if (old && old.node.isConnected) old.node.replaceWith(node); else parent.append(node);
   drawnParts.set(key, { text, node });
   return node;
@@ -131,7 +129,8 @@ function tellStory(state) {
   if (!episode.proposal) return;
   const hidden = Boolean(episode.hidden);
   part(story, "proposal", [episode.proposal, episode.reward, episode.truth, hidden], () => proposalCard(episode, players.proposer));
-  part(story, "caption", [episode.caption_answers, episode.caption_votes], () => captionCard(episode));
+  const unseen = part(story, "unseen", 0, () => el("div", {}));
+  for (const [name, card] of Object.entries(episode.unseen)) part(unseen, `unseen ${name}`, card, () => unseenCard(card));
   const grid = part(story, "pictures", episode.codes.length, () => el("div", { class: episode.codes.length > 1 ? "pictures" : "pictures alone" }));
   // The question below shows the picture itself.
   grid.hidden = Boolean(state.ask && state.ask.role === "solver");
@@ -205,8 +204,7 @@ function turnTitle(ask) {
   const which = ask.of > 1 ? ` (${ask.number} of ${ask.of})` : "";
   if (ask.role === "proposer") return `You are the Proposer${which}`;
   if (ask.role === "coder") return `You are the Coder${which}`;
-  const about = ask.index === null ? " from the caption alone" : ask.codes > 1 ? ` about picture ${ask.index + 1}` : "";
-  return `You are the Solver: ${ask.level} question${about}${which}`;
+  return `You are the Solver: ${ask.level} question${ask.from}${which}`;
 }
 
 function showTurn(ask) {
@@ -231,8 +229,8 @@ function showTurn(ask) {
   if (ask.role === "solver") {
     byId("seen").parentElement.hidden = !ask.picture;
     if (ask.picture) byId("seen").src = ask.picture;
-    byId("read").hidden = ask.caption === null;
-    byId("read").textContent = ask.caption || "";
+    byId("read").hidden = Boolean(ask.picture);
+    byId("read").textContent = ask.caption || "Neither picture nor caption: what would you guess?";
     byId("question").textContent = ask.question;
   }
   // The Coder needs the proposal beside the form.

@@ -17,9 +17,9 @@ from trainers.play.settings import HUMAN, PlaySettings, settle
 class Table:
     """A board, and an episode that is played on it by hand."""
 
-    def __init__(self, **players: str) -> None:
+    def __init__(self, design: str = "mm_zero", **players: str) -> None:
         usual = dict.fromkeys(("proposer", "coder", "solver"), "scripted:oracle")
-        self.settings: PlaySettings = settle(usual | players, codes=2, answers=1)
+        self.settings: PlaySettings = settle(usual | players, design=design, codes=2, answers=1)
         self.board = Board(self.settings)
         self.person = self.board.person = PagePerson(self.board.changed)
         episode = Episode("play-0", "geometry", 2**60, self.settings.config)
@@ -90,6 +90,16 @@ def test_what_gives_the_answer_away_is_not_sent_to_a_person_who_solves():
         table.step()
     table.score()
     assert table.state()["episode"]["proposal"]["fields"]["caption"] == proposal.caption
+
+
+def test_answers_without_a_picture_have_a_card_of_their_own():
+    table = Table(design="audited")
+    while not table.episode.finished:
+        table.step()
+    table.score()
+    card = table.state()["episode"]["unseen"]["blind"]
+    assert card["title"] == "Answers without picture and caption"
+    assert card["votes"]["hard"]["total"] == len(card["answers"]["hard"]) == 1
 
 
 def test_whoever_waits_for_news_gets_them_at_once():

@@ -23,6 +23,7 @@ from trainers.play.terminal_person import TerminalPerson
 
 SVG = "<svg viewBox='0 0 9 9'>\n<rect width='5' height='9' fill='red'/>\n</svg>"
 PROPOSAL = ["5", "A plan of two rooms:", "red 5, white 4", ".", "Which is red?", "5", "Total?", "9"]
+CTRL_D = "\x04"
 
 
 class Play:
@@ -54,6 +55,9 @@ class Play:
         self.asked.append(prompt)
         line = next(self.left, None)
         if line is None:
+            # Not EOFError: that is Ctrl-D, and would stop the tests as well.
+            raise AssertionError(f"no line was written down for {prompt!r}")
+        if line == CTRL_D:
             raise EOFError
         return line
 
@@ -121,6 +125,13 @@ def test_a_solver_of_captions_reads_the_caption():
     assert f"caption: {proposal.caption}" in play.shown
 
 
+def test_a_solver_who_is_shown_nothing_guesses_first():
+    play = Play(("solver",), ["x", ""] * 5, design="audited", codes=1)
+    assert play.record["blind_answers"] == {"hard": ["<think></think>\\boxed{x}"]}
+    assert play.shown.index("what would you guess?") < play.shown.index("until the episode")
+    assert "Answers without picture and caption, hard question" in play.shown
+
+
 def test_an_editor_gets_a_sketch_and_keeps_what_was_written(tmp_path):
     program = tmp_path / "editor.py"
     program.write_text(
@@ -144,7 +155,7 @@ def test_an_editor_that_fails_is_named(editor, expected):
 
 def test_the_end_of_the_input_stops_the_game():
     with pytest.raises(KeyboardInterrupt):
-        Play(("proposer",), PROPOSAL[:3])
+        Play(("proposer",), [*PROPOSAL[:3], CTRL_D])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
