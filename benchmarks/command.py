@@ -13,7 +13,7 @@ from pathlib import Path
 
 BENCHMARKS: tuple[str, ...] = (
     "benchmarks.rewards",
-    "benchmarks.hacks",
+    "benchmarks.hacks.command",
     "benchmarks.throughput",
 )
 """Modules of the subcommands, in the order of the help."""

@@ -1,4 +1,4 @@
-"""The command line: ``mmzero evolve``, ``eval``, ``bench``, ``report``, ``serve`` and more.
+"""The command line: ``mmzero evolve``, ``eval``, ``play``, ``bench``, ``report`` and more.
 
 Exit codes: 0 done, 1 a failure of ours (finished stages are saved), a replay that came
 out different, a plan that does not fit or a machine that cannot render, 2 a mistake in what
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from mmzero_env.errors import EngineError, UserError, unknown
 from mmzero_env.protocol import ROLES
-from trainers import export_command, plan_command, ranks, serve
+from trainers import agent_folders, export_command, plan_command, ranks, serve
+from trainers.play import command as play_command
 from trainers.version import version
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print for machines")
     doctor.set_defaults(command=_doctor)
+    play_command.add_parser(commands)
     serve.add_parser(commands)
     plan_command.add_parser(commands)
     export_command.add_parser(commands)
@@ -339,12 +341,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 def _policies(model: str) -> Mapping[Role, Policy]:
     """One policy a role from what was typed: an agent, a model folder, a folder of three."""
-    path = Path(model)
-    folders = [path / role for role in ROLES]
-    if path.is_dir() and all(folder.is_dir() for folder in folders):
-        specs = [f"transformers:{folder}" for folder in folders]
-    else:
-        specs = [f"transformers:{model}" if path.is_dir() else model] * len(ROLES)
+    specs = [agent_folders.spec_of(model, role) for role in ROLES]
     if any(not spec.startswith(("scripted:", "openai:")) for spec in specs):
         require("train", f"mmzero eval {model}")
     import agents
