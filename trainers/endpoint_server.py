@@ -44,11 +44,10 @@ _MAX_BODY = 256 * 2**20
 _BATCH = 256
 """Most requests that are handed to the policy together."""
 
-_KNOWN = {"model", "messages", "n", "seed", "temperature", "top_p", "top_k"} | {
+_KNOWN = ("model", "messages", "n", "seed", "temperature", "top_p", "top_k", "stream") + (
     "max_tokens",
     "max_completion_tokens",
-    "stream",
-}
+)
 
 
 class EndpointServer:
@@ -184,15 +183,17 @@ def read_request(body: Any, model: str, role: Role, name: str) -> Request:
     """
     if not isinstance(body, Mapping):
         raise UserError(f"expected a JSON object, came {type(body).__name__}")
-    unknown = sorted(set(body) - _KNOWN)
+    unknown = sorted(set(body) - set(_KNOWN))
     if unknown:
-        raise UserError(f"this endpoint does not know {', '.join(unknown)}; it knows {_KNOWN}")
+        raise UserError(
+            f"this endpoint does not know {', '.join(unknown)}; it knows {', '.join(_KNOWN)}"
+        )
     if body.get("model") != model:
         raise UserError(f"the model served here is {model!r}, asked was {body.get('model')!r}")
     if body.get("stream"):
         raise UserError("this endpoint does not stream; leave stream out")
     prompt, image = _read_messages(body.get("messages"))
-    tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 1024
+    longest = "max_tokens" if body.get("max_tokens") is not None else "max_completion_tokens"
     return Request(
         id=name,
         role=role,
@@ -203,7 +204,7 @@ def read_request(body: Any, model: str, role: Role, name: str) -> Request:
             temperature=_number(body, "temperature", float, 1.0),
             top_p=_number(body, "top_p", float, 1.0),
             top_k=_number(body, "top_k", int, 0),
-            max_tokens=int(tokens),
+            max_tokens=_number(body, longest, int, 1024),
         ),
         # As everywhere behind this API, no seed means another answer each time.
         seed=_number(body, "seed", int, secrets.randbelow(2**31)),
@@ -220,7 +221,8 @@ def _number(body: Mapping[str, Any], name: str, kind: type, default: Any) -> Any
 
 
 def _read_messages(messages: Any) -> tuple[str, Image | None]:
-    if not isinstance(messages, list) or len(messages) != 1 or messages[0].get("role") != "user":
+    one = isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], Mapping)
+    if not one or messages[0].get("role") != "user":
         raise UserError("this endpoint takes one user message and nothing else")
     content = messages[0].get("content")
     if isinstance(content, str):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import importlib.metadata
 import json
 import os
@@ -64,12 +65,13 @@ class Harness:
         self._manager = lmms_eval.tasks.TaskManager("WARNING", include_defaults=False)
         self._data: dict[str, tuple[Any, Any, list[int]]] = {}
         self._models: dict[str, Any] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
 
     def look(self, order: Order) -> dict[str, Any]:
         """Read the data set of a set: how many items it has, which of them are chosen."""
         task = self._task(order["set"], {})
         return {
-            "items": len(self._data[order["set"]["name"]][2]),
+            "items": len(self._data[_key(order["set"])][2]),
             "columns": sorted(task.features),
             "repository": str(task.DATASET_PATH),
         }
@@ -90,7 +92,7 @@ class Harness:
             cli_args=argparse.Namespace(process_with_media=False),
         )
         name = order["set"]["name"]
-        chosen = self._data[name][2]
+        chosen = self._data[_key(order["set"])][2]
         samples = sorted(found["samples"][name], key=lambda sample: sample["doc_id"])
         numbers = [sample["doc_id"] for sample in samples]
         if numbers != list(range(start, stop)):
@@ -121,8 +123,11 @@ class Harness:
     def _task(self, spec: Order, order: Order) -> Any:
         from lmms_eval import utils  # ty: ignore[import-not-found]
 
-        path = self._folder / spec["yaml"]
-        config = dict(utils.load_yaml_config(str(path)))
+        path = str(self._folder / spec["yaml"])
+        if path not in self._configs:
+            # Reading a task file imports the code beside it anew, which takes longer than asking.
+            self._configs[path] = utils.load_yaml_config(path)
+        config = copy.deepcopy(self._configs[path])
         changes = {"task": spec["name"], **spec["changes"]}
         # A token of the hub is used where there is one, and not asked for where there is none.
         changes |= {"dataset_kwargs": None, "doc_to_messages": None, "tag": None}
@@ -161,16 +166,16 @@ def _task_class() -> type:
             super().__init__(config=config, model_name="openai")
 
         def download(self, dataset_kwargs: Any = None) -> None:
-            name = self._spec["name"]
-            if name not in self._read:
+            key = _key(self._spec)
+            if key not in self._read:
                 # Without the retries around it, which last minutes and hide the reason.
                 ConfigurableMessagesTask.download.__wrapped__(self, dataset_kwargs)
                 split = self.config.test_split or self.config.validation_split
                 chosen = _spread(len(self.dataset[split]), self._spec["limit"])
                 for data in (self.dataset, self.dataset_no_image):
                     data[split] = data[split].select(chosen)
-                self._read[name] = (self.dataset, self.dataset_no_image, chosen)
-            self.dataset, self.dataset_no_image, _ = self._read[name]
+                self._read[key] = (self.dataset, self.dataset_no_image, chosen)
+            self.dataset, self.dataset_no_image, _ = self._read[key]
 
         def doc_to_text(self, doc: Mapping[str, Any]) -> str:
             template = self._order.get("template", "{question}")
@@ -206,7 +211,7 @@ def _task_class() -> type:
 
         def _seed(self, doc_id: int, sample: int) -> int:
             # By item, not by place: the first items of a set get the seeds of the whole set.
-            item = self._read[self._spec["name"]][2][doc_id]
+            item = self._read[_key(self._spec)][2][doc_id]
             name = f"{self._spec['name']}/{item}/{sample}/{self._order['seed']}"
             return zlib.crc32(name.encode()) % 2**31
 
@@ -276,6 +281,11 @@ def boxed(text: str) -> str:
             if depth == 0:
                 return text[start:place].strip()
     return text.rpartition("</think>")[2].strip()
+
+
+def _key(spec: Order) -> str:
+    """Names what was read of a set: which copy, and how many items of it."""
+    return json.dumps([spec["name"], spec["changes"], spec["limit"]])
 
 
 def _spread(count: int, limit: int | None) -> list[int]:

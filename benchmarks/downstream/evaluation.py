@@ -169,8 +169,8 @@ def check_pictures(subjects: Sequence[Subject], sets: Sequence[BenchmarkSet]) ->
     if several and played:
         raise UserError(
             f"{', '.join(several)}: items can hold several pictures, and {played[0]} played by "
-            "this process takes one. Serve it with vLLM (mmzero serve) and name the server: "
-            "vllm:BASE@URL"
+            "this process takes one. Serve it with vLLM (mmzero serve --set serve.pictures=8) and "
+            "name the server: vllm:BASE@URL"
         )
 
 

@@ -24,7 +24,7 @@ from mmzero_env.parsing import extract_boxed
 RELAXED = Fraction(5, 100)
 """ChartQA: a number is right within 5 % of the right one (Masry et al. 2022, section 5.1)."""
 
-_LETTER = re.compile(r"(?:(?:option|choice|answer)\s*:?\s*)?\(?([A-Za-z])\)?\s*[.:]?")
+_LETTER = re.compile(r"(?:(?:option|choice|answer)\s*:?\s*)?\(?([a-z])\)?\s*[.:]?", re.IGNORECASE)
 _LETTER_AND_TEXT = re.compile(r"\(?([A-Za-z])(?:[.:]\)?|\))\s*(?=\S)(.+)", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
 _YES_NO = {"1": "yes", "0": "no"}

@@ -301,8 +301,9 @@ def local_copy(each: BenchmarkSet, data: Path | None) -> Path | None:
 
 def how_to_copy(each: BenchmarkSet, data: Path | None = None) -> str:
     """The command that makes a local copy of a set."""
-    folder = data or Path("DIR")
+    copies = data or Path("DIR")
     return (
         f"Copy the set with: hf download {each.repository} --repo-type dataset --local-dir "
-        f"{folder / (each.folder or each.name)}, on a machine that reaches the hub, and give --data {folder}."
+        f"{copies / (each.folder or each.name)}, on a machine that reaches the hub, and give "
+        f"--data {copies}."
     )
