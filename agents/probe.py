@@ -35,14 +35,11 @@ from mmzero_env.protocol import (
 )
 from mmzero_env.rendering import JobRenderer
 from mmzero_env.voting import majority
+from mmzero_env.world.faithful import faithful
 from mmzero_env.world.probe import ProbeItem
 
 Scores = Mapping[str, NDArray[np.float64]]
 """Metric name to one score in [0, 1] an item."""
-
-FAITHFUL = 0.01
-"""A drawing is faithful if at most this share of its pixels differ from the true picture."""
-
 
 _Z = 1.96
 
@@ -240,11 +237,8 @@ class Probe:
         return {r.request_id: [extract_boxed(c.text) for c in r.completions] for r in responses}
 
     def _faithful(self, drawing: Drawing | None, number: int) -> float:
-        truth = self._truth[number].image
-        if drawing is None or drawing.image is None or truth is None:
-            return 0.0
-        apart = np.abs(drawing.image.astype(int) - truth.astype(int)).max(axis=2) > 16
-        return float(apart.mean() <= FAITHFUL)
+        drawn = None if drawing is None else drawing.image
+        return float(faithful(drawn, self._truth[number].image))
 
 
 def _check(proposal: Proposal | Failure) -> dict[str, bool]:

@@ -2,10 +2,11 @@
 
     python -m benchmarks.scoring [--episodes 2000]
 
-Episodes have 4 codes and 5 answers to each of two questions, with captions of 120
-words. What is timed per episode: parsing the Proposer's text, extracting four codes,
-and all votes, terms and rewards of three roles. Diversity is timed apart, in the second
-table: the cost of one more episode in a sliding window of 64, as an environment pays it.
+Episodes have 4 codes and 5 answers to each of two questions, with captions of 120 words;
+a code is a chart of 36 elements. What is timed per episode: parsing the Proposer's text,
+extracting four codes, and all votes, terms and rewards of three roles. Diversity is timed
+apart, in the second table: the cost of one more episode in a sliding window of 64, as an
+environment pays it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mmzero_env.protocol import CodeOutcome, Drawing, EpisodeOutcome, Proposal, 
 from mmzero_env.rewards import DESIGNS, get_design
 
 CODES, ANSWERS, WINDOW = 4, 5, 64
-DIVERSITY = ("diversity", "novelty", "batch_share", "topic_share")
+DIVERSITY = ("diversity", "novelty", "batch_share", "topic_share", "paraphrase")
 _IMAGE = np.full((8, 8, 3), 255, np.uint8)
 
 
@@ -41,8 +42,18 @@ def texts(rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
         f"<easy_question>{words(rng, 15)}?</easy_question><easy_answer>{answer}</easy_answer>"
         f"<hard_question>{words(rng, 20)}?</hard_question><hard_answer>{answer}/7</hard_answer>"
     )
-    codes = tuple(f"```svg\n<svg>{words(rng, 200)}</svg>\n```" for _ in range(CODES))
-    return proposal, codes
+    return proposal, tuple(f"```svg\n{picture(rng)}\n```" for _ in range(CODES))
+
+
+def picture(rng: np.random.Generator) -> str:
+    """A chart of twelve bars, each with a label and a value: 36 elements."""
+    bars = "".join(
+        f'<rect x="{20 * at}" y="{200 - high}" width="15" height="{high}" fill="teal"/>'
+        f'<text x="{20 * at}" y="215" font-size="9">{words(rng, 1)}</text>'
+        f'<text x="{20 * at}" y="{195 - high}" font-size="9">{high}</text>'
+        for at, high in enumerate(rng.integers(5, 180, 12))
+    )
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 240 220">{bars}</svg>'
 
 
 def wrong(rng: np.random.Generator) -> str:
@@ -68,11 +79,15 @@ def outcome(
     for text, (easy, hard) in zip(written[1], answered, strict=True):
         given: dict[Question, tuple[str, ...]] = {"easy": easy, "hard": hard}
         codes.append(CodeOutcome(text, extract_svg(text), Drawing(_IMAGE), given))
-    from_caption: dict[Question, tuple[str, ...]] = {
-        "easy": answered[0][0], "hard": answered[0][1]
-    }  # fmt: skip
+    easy, hard = answered[0]
     return EpisodeOutcome(
-        str(number), f"topic {number % 8}", written[0], proposal, tuple(codes), from_caption
+        str(number),
+        f"topic {number % 8}",
+        written[0],
+        proposal,
+        tuple(codes),
+        caption_answers={"easy": easy, "hard": hard},
+        blind_answers={"hard": hard},
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmzero_env.errors import EngineError, UserError
-from trainers import eval_command, plan_command, ranks, serve
+from trainers import eval_command, export_command, plan_command, ranks, serve
 from trainers.version import version
 
 if TYPE_CHECKING:
@@ -129,13 +129,15 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor",
         help="say what this machine has and what is missing",
-        description="Look for what rendering needs and what protects it; each missing thing "
-        "with the command that mends it. Exit code 0: rendering works; 1: it does not.",
+        description="Look for what rendering needs and what protects it, what each feature lacks, "
+        "versions that do not go together, and GPUs; each missing thing with the command that "
+        "mends it. Exit code 0: rendering works; 1: it does not.",
     )
     doctor.add_argument("--json", action="store_true", help="print for machines")
     doctor.set_defaults(command=_doctor)
     serve.add_parser(commands)
     plan_command.add_parser(commands)
+    export_command.add_parser(commands)
     bench = commands.add_parser(
         "bench",
         help="compare reward designs, reward hacks and speed",

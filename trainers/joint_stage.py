@@ -42,7 +42,8 @@ from trainers.stages import (
     remember,
     topic_episodes,
 )
-from trainers.step_metrics import answer_metrics, episode_metrics, labelled
+from trainers.step_audit import labelled, of_answers, of_episodes
+from trainers.step_metrics import answer_metrics, episode_metrics
 from trainers.stepped_trainer import SteppedTrainer
 
 T = TypeVar("T")
@@ -134,6 +135,7 @@ def _play(stage: Stage, step: int) -> _Harvest:
         groups[role], own = _PICK[role](stage, step, rollouts, rewards)
         if role != "solver":
             metrics[role] |= episode_metrics(rollouts, rewards, groups[role], stage.design)
+            metrics[role] |= of_episodes(role, rollouts, rewards, groups[role], stage.renderer)
         metrics[role] |= own
     metrics[trained[-1]]["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
     metrics[trained[0]] |= spent
@@ -167,7 +169,8 @@ def _solver(
     for row in rows:
         episode, _, code = row.id.rpartition("/")
         chosen.append(groups[f"{episode}/solver/{code}/hard"])
-    own = answer_metrics(rows, [row.label for row in rows], chosen, stage.design)
+    labels = [row.label for row in rows]
+    own = answer_metrics(rows, labels, chosen, stage.design) | of_answers(rows, labels, chosen)
     return chosen, {**own, "pool": float(len(passed))}
 
 

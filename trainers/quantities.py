@@ -16,11 +16,20 @@ from agents.policy import Policy
 from mmzero_env import diversity
 from mmzero_env.episode import request_seed
 from mmzero_env.grading import answer_key
+from mmzero_env.leaks import leak_signals
 from mmzero_env.parsing import extract_boxed
 from mmzero_env.prompts import get_prompts
-from mmzero_env.protocol import CONTENT_TYPES, CodeRewards, Proposal, Request, Vote
+from mmzero_env.protocol import (
+    CONTENT_TYPES,
+    CodeRewards,
+    EpisodeOutcome,
+    Proposal,
+    Request,
+    Vote,
+)
 from mmzero_env.rewards import RewardDesign
 from mmzero_env.rewards.evidence import matches
+from mmzero_env.svg_metrics import SvgMetrics, svg_metrics
 from mmzero_env.voting import majority
 from trainers.dispatcher import answer
 from trainers.groups import Group
@@ -66,6 +75,25 @@ def of_proposals(proposals: Sequence[Proposal]) -> Quantities:
         / math.log(len(CONTENT_TYPES)),
         "caption_diversity": float(apart[np.triu_indices(len(proposals), 1)].mean()),
     }
+
+
+def leak_rate(outcomes: Sequence[EpisodeOutcome]) -> float | None:
+    """Share of pictures that give the hard answer away in writing, where the caption does not.
+
+    See :func:`mmzero_env.leaks.leak_signals`. Counted over SVG alone.
+
+    Returns:
+        None without a picture.
+    """
+    leaks = []
+    for outcome in outcomes:
+        for code in outcome.codes:
+            if not code.drawing.ok or code.form != "svg" or code.code is None:
+                continue
+            metrics = svg_metrics(code.code)
+            if isinstance(metrics, SvgMetrics) and isinstance(outcome.proposal, Proposal):
+                leaks.append(leak_signals(metrics.text, outcome.proposal).hard_answer)
+    return share(leaks)
 
 
 def easy_agrees(proposal: Proposal, judged: CodeRewards, design: RewardDesign) -> bool | None:

@@ -43,7 +43,8 @@ from trainers.run_config import RunConfig
 from trainers.run_log import RunLog
 from trainers.stage_config import StageConfig
 from trainers.stage_state import Resumable, StageState, StageStore
-from trainers.step_metrics import answer_metrics, episode_metrics, labelled
+from trainers.step_audit import labelled, of_answers, of_episodes
+from trainers.step_metrics import answer_metrics, episode_metrics
 
 T = TypeVar("T")
 
@@ -214,7 +215,10 @@ def _proposer_prompts(stage: Stage) -> Prompts:
         rollouts, rewards, spent = play(stage, episodes)
         remember(stage, rollouts)
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
-        metrics = episode_metrics(rollouts, rewards, groups, stage.design)
+        metrics = {
+            **episode_metrics(rollouts, rewards, groups, stage.design),
+            **of_episodes(stage.role, rollouts, rewards, groups, stage.renderer),
+        }
         metrics["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
         return groups, {**metrics, **spent}
 
@@ -242,7 +246,10 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
             episodes.append(Episode(name, proposal.content_type, seed, shape, proposal))
         rollouts, rewards, spent = play(stage, episodes)
         groups = coder_groups(rollouts, rewards)
-        metrics = episode_metrics(rollouts, rewards, groups, stage.design)
+        metrics = {
+            **episode_metrics(rollouts, rewards, groups, stage.design),
+            **of_episodes(stage.role, rollouts, rewards, groups, stage.renderer),
+        }
         metrics["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
         return groups, {**metrics, **spent}
 
@@ -269,7 +276,10 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
             stage.config,
             f"{stage.name}/{step}",
         )
-        metrics = answer_metrics(chosen, labels, groups, stage.design)
+        metrics = {
+            **answer_metrics(chosen, labels, groups, stage.design),
+            **of_answers(chosen, labels, groups),
+        }
         known = [(row.proposal, label) for row, label in zip(chosen, labels, strict=True) if label]
         metrics["blind_solvable"] = blind(stage, step, known)
         return groups, {**metrics, "pool": float(len(kept)), **spent}

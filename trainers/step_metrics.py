@@ -1,4 +1,4 @@
-"""The metrics of one step, apart from rewards and what the trainer says."""
+"""The metrics of one step, apart from rewards, the audit and what the trainer says."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmzero_env.parsing import extract_boxed
-from mmzero_env.protocol import CodeRewards, EpisodeRewards, Proposal
+from mmzero_env.protocol import EpisodeRewards, Proposal
 from mmzero_env.rewards import RewardDesign
 from trainers import quantities
-from trainers.audit import share_right
 from trainers.filters import LabelledQuestion
 from trainers.groups import Group
 from trainers.quantities import Quantities
 from trainers.rollout import Rollout
+from trainers.step_audit import judged
 
 
 def episode_metrics(
@@ -34,8 +33,8 @@ def episode_metrics(
     outcomes = [rollout.outcome for rollout in rollouts]
     parsed = [o.proposal for o in outcomes if isinstance(o.proposal, Proposal)]
     codes = [code for outcome in outcomes for code in outcome.codes]
-    judged = _judged(rollouts, rewards)
-    hard = [scored.votes["hard"] for _, scored in judged if "hard" in scored.votes]
+    pictures = judged(rollouts, rewards)
+    hard = [scored.votes["hard"] for _, scored in pictures if "hard" in scored.votes]
 
     def mean(values: Sequence[float]) -> float | None:
         return float(np.mean(values)) if values else None
@@ -43,29 +42,17 @@ def episode_metrics(
     return {
         "parsed": len(parsed) / len(outcomes) if outcomes else None,
         "render_rate": mean([float(code.drawing.ok) for code in codes]),
-        "solvability": mean([scored.solvability for _, scored in judged]),
-        "difficulty": mean([scored.difficulty for _, scored in judged]),
+        "solvability": mean([scored.solvability for _, scored in pictures]),
+        "difficulty": mean([scored.difficulty for _, scored in pictures]),
         **quantities.of_votes(hard),
         **quantities.of_proposals(parsed),
         "easy_agreement": quantities.share(
-            [quantities.easy_agrees(proposal, scored, design) for proposal, scored in judged]
+            [quantities.easy_agrees(proposal, scored, design) for proposal, scored in pictures]
         ),
         "sampled_entropy": quantities.sampled_entropy(groups),
+        "leak_rate": quantities.leak_rate(outcomes),
         "distinct_captions": len({p.caption for p in parsed}) / len(parsed) if parsed else None,
-        "own_answer_true": share_right((p, "easy", p.easy_answer) for p in parsed),
-        "silver_accuracy": share_right((p, "hard", x) for p, x in labelled(rollouts, rewards)),
     }
-
-
-def labelled(
-    rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]
-) -> list[tuple[Proposal, str]]:
-    """The proposal and the hard question's silver label of every picture that has one."""
-    return [
-        (proposal, scored.labels["hard"].winner)
-        for proposal, scored in _judged(rollouts, rewards)
-        if "hard" in scored.labels
-    ]
 
 
 def answer_metrics(
@@ -83,15 +70,7 @@ def answer_metrics(
         design: How answers are compared.
     """
     votes = quantities.group_votes(groups, design)
-    answered = [
-        (row.proposal, extract_boxed(done.text))
-        for row, group in zip(rows, groups, strict=True)
-        for done in group.response.completions
-    ]
     pairs = zip(votes, labels, strict=True)
-    claims = [
-        (row.proposal, label) for row, label in zip(rows, labels, strict=True) if label is not None
-    ]
     return {
         **quantities.of_votes(votes),
         "label_agreement": quantities.share(
@@ -99,18 +78,4 @@ def answer_metrics(
         ),
         "easy_agreement": quantities.share([row.easy_agrees for row in rows]),
         "sampled_entropy": quantities.sampled_entropy(groups),
-        "silver_accuracy": share_right((p, "hard", label) for p, label in claims),
-        "answers_true": share_right((p, "hard", given or "") for p, given in answered),
     }
-
-
-def _judged(
-    rollouts: Sequence[Rollout], rewards: Sequence[EpisodeRewards]
-) -> list[tuple[Proposal, CodeRewards]]:
-    """Every code that gave a picture, with its proposal."""
-    return [
-        (rollout.outcome.proposal, scored)
-        for rollout, reward in zip(rollouts, rewards, strict=True)
-        for code, scored in zip(rollout.outcome.codes, reward.codes, strict=True)
-        if code.drawing.ok and isinstance(rollout.outcome.proposal, Proposal)
-    ]

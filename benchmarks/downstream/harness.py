@@ -16,7 +16,7 @@ from mmzero_env.errors import EngineError, UserError
 
 DRIVER = Path(__file__).with_name("driver.py")
 ENVIRONMENT = Path(".venv-eval")
-MAKE = "make .venv-eval/.stamp"
+MAKE = "make lmms-eval"
 HUB = "https://huggingface.co"
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}

@@ -164,3 +164,39 @@ register(
         label_source="caption",
     )
 )
+# Why each of these numbers is what it is: docs/rewards.md, "The design audited".
+register(
+    RewardDesign(
+        "audited",
+        "caption_grounded, and every known way to be paid without honest play pays no more.",
+        proposer={
+            "format": -1.0,
+            "solvability": 1.0,
+            "difficulty": 1.0,
+            "easy_hard": -0.3,
+            "content_balance": -0.15,
+            "diversity": -0.5,
+            "paraphrase": -1.0,
+            "leak": -0.5,
+            "blind": -1.0,
+        },
+        coder={
+            "render": 0.1,
+            "solvability": 1.0,
+            "fidelity": 0.5,
+            "leak": -0.6,
+            "no_code": -0.05,
+            "wrong_type": -0.5,
+        },
+        solver={"accuracy": 0.9, "format": 0.1, "grounding": -0.2},
+        constants=Constants(
+            coder_solvability_cap=0.5,
+            fidelity_cap=0.5,
+            use_leaked=False,
+            blind_limit=0.5,
+            label_consistency=0.8,
+            strict_questions=True,
+        ),
+        label_source="caption",
+    )
+)

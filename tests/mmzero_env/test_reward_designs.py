@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,14 @@ MALFORMED = episode(proposal=Failure("proposal", "missing_tag"))
 def test_the_registry_holds_every_design_that_is_promised() -> None:
     assert {
         "mm_zero", "mm_zero_official", "mm_zero_paper", "no_solvability_cap", "no_diversity",
-        "r_zero", "visplay", "evolmm", "learnability", "caption_grounded",
+        "r_zero", "visplay", "evolmm", "learnability", "caption_grounded", "audited",
     } <= set(DESIGNS)  # fmt: skip
     for design in DESIGNS.values():
         assert design.summary.endswith(".")
         assert pickle.loads(pickle.dumps(design)) == design
-        assert design.needs_caption_answers == (design.name == "caption_grounded")
-        assert design.caption_answers(7) == (7 if design.needs_caption_answers else 0)
+        grounded = design.name in ("caption_grounded", "audited")
+        assert design.caption_answers(7) == (7 if grounded else 0)
+        assert design.blind_answers(7) == (7 if design.name == "audited" else 0)
 
 
 def test_paper_design_pays_a_bonus_for_what_is_rarer_than_usual() -> None:
@@ -323,6 +325,16 @@ def test_the_examples_of_the_documentation_run(tmp_path: Path) -> None:
     (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     design = get_design(written(tmp_path, toml))
     assert (design.name, design.constants.tolerance) == ("bold", 0.01)
+
+
+def test_the_documentation_shows_the_weights_of_audited() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```text\n(label_source.*?)```", text, re.DOTALL)
+    values, design = tomllib.loads(shown), get_design("audited")
+    assert values["label_source"] == design.label_source
+    for role in ("proposer", "coder", "solver"):
+        assert values[role] == dict(getattr(design, role))
+    assert Constants(**values["constants"]) == design.constants
 
 
 def test_the_documentation_names_every_term_and_design() -> None:

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmzero_env.protocol import ROLES
+from trainers.audit_metrics import METRICS
 from trainers.report import accuracy, charts, gallery
 from trainers.report.run_data import Estimate, MetricRow, Probe, RunData, load
 from trainers.version import version as installed_version
@@ -78,6 +79,8 @@ def render(run: RunData) -> str:
         change_cell=accuracy.change_cell,
         probe_charts=_probe_charts(run.probe, table),
         step_charts=_step_charts(run.rows),
+        audit_charts=_audit_charts(run.rows),
+        audit_metrics=METRICS,
         warnings=run.warnings,
         gallery=[
             (iteration, list(groups))
@@ -157,12 +160,22 @@ def _probe_charts(
 
 def _step_charts(rows: Sequence[MetricRow]) -> list[tuple[str, list[Mapping[str, object]]]]:
     """Charts of every metric of every stage; the reward leads, then what belongs together."""
+    return _by_stage(rows, lambda name: name not in METRICS, lambda name: (name != "reward", name))
+
+
+def _audit_charts(rows: Sequence[MetricRow]) -> list[tuple[str, list[Mapping[str, object]]]]:
+    """The same of the metrics that compare with the truth, in the order of their list."""
+    return _by_stage(rows, lambda name: name in METRICS, list(METRICS).index)
+
+
+def _by_stage(
+    rows: Sequence[MetricRow], wanted: Callable[[str], bool], order: Callable[[str], Any]
+) -> list[tuple[str, list[Mapping[str, object]]]]:
     found = []
     for stage in dict.fromkeys(row.stage for row in rows):
-        names = sorted(
-            {name for row in rows if row.stage == stage for name in row.values},
-            key=lambda name: (name != "reward", name),
-        )
-        drawn = [chart for name in names if (chart := charts.by_step(rows, stage, name))]
-        found.append((stage, [_drawn(chart) for chart in drawn]))
+        names = {name for row in rows if row.stage == stage for name in row.values}
+        shown = sorted(filter(wanted, names), key=order)
+        drawn = [chart for name in shown if (chart := charts.by_step(rows, stage, name))]
+        if drawn:
+            found.append((stage, [_drawn(chart) for chart in drawn]))
     return found
