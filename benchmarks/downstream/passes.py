@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.probe import Estimate
 from benchmarks.downstream.scoring import Verdict
-from benchmarks.interval import over_items
+from benchmarks.interval import Interval, over_items
 from mmzero_env.errors import UserError
 
 KS = (1, 8)
@@ -76,16 +76,20 @@ class Graded:
 def change(before: Graded, after: Graded) -> dict[str, Any]:
     """Paired differences of every pass@k over the same items, with 95 % intervals.
 
+    By bootstrap over items; where no item differs, which has no spread, by the rule of three:
+    ±3/n (Hanley and Lippman-Hand 1983).
+
     Raises:
         UserError: If the two were not asked the same items.
     """
     if before.items != after.items:
         raise UserError("two models can be compared on the same items only, came others")
-    return {
-        f"pass@{k}": over_items(_apart(before.scores(k), after.scores(k))).as_json()
-        for k in after.ks
-    }
+    return {f"pass@{k}": _paired(before.scores(k), after.scores(k)).as_json() for k in after.ks}
 
 
-def _apart(before: Sequence[float], after: Sequence[float]) -> list[float]:
-    return [b - a for a, b in zip(before, after, strict=True)]
+def _paired(before: Sequence[float], after: Sequence[float]) -> Interval:
+    apart = [b - a for a, b in zip(before, after, strict=True)]
+    if any(apart):
+        return over_items(apart)
+    half = min(1.0, 3 / len(apart))
+    return Interval(0.0, -half, half, len(apart))

@@ -43,5 +43,7 @@ def test_changes_are_paired_by_item() -> None:
     before, after = graded("0", "1", "0", "1"), graded("1", "1", "1", "1")
     found = change(before, after)["pass@1"]
     assert found["mean"] == 0.5 and 0 <= found["low"] < 0.5 < found["high"]
+    # Nothing changed on four items, which says little about others.
+    assert change(after, after)["pass@1"] == {"mean": 0.0, "low": -0.75, "high": 0.75, "n": 4}
     with pytest.raises(UserError, match="same items"):
         change(before, graded("1", "1", "1", "1", items=(0, 1, 2, 4)))
