@@ -25,7 +25,7 @@ class CaptionMemory:
     Raises:
         UserError: If a bound is not a whole number of at least 1.
 
-    Example:
+    Examples:
         >>> memory = CaptionMemory(steps=2)
         >>> for step in (["a map"], ["a table"], ["a chart", "a map"]):
         ...     memory.add(step)

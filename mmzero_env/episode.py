@@ -7,6 +7,10 @@ and, if the reward design labels by the caption, beside the Coder
 
     caption -> answers to each question without any picture
 
+or, if it has to know what can be guessed,
+
+    hard question -> answers without picture and without caption
+
 Whoever drives an episode asks for :meth:`Episode.open_requests` and
 :meth:`Episode.pending_renders`, and hands back completions and drawings in any
 order. What is handed back opens what depends on it. The episode itself samples
@@ -18,7 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -48,6 +52,9 @@ T = TypeVar("T", bound=str)
 
 MAX_TEXT = 1_000_000
 """Longest completion that is looked at, in characters; the rest is cut off."""
+
+_Shown = int | Literal["caption", "blind"]
+"""What a Solver answers from: the picture of a code, the caption, or nothing."""
 
 _SPELLED: Mapping[CodeForm, str] = {"svg": "SVG", "python": "Python"}
 
@@ -82,6 +89,10 @@ class EpisodeConfig:
         sampling: How each role samples; a role that is left out gets the default.
         code_forms: What the Coder may write, one or both of
             :data:`~mmzero_env.protocol.CODE_FORMS`. The prompt set must have a wording for it.
+        blind_answers: Answers to the hard question without picture and caption, once a
+            proposal; 0 asks none, and none are asked where the hard question is not.
+            :meth:`RewardDesign.blind_answers <mmzero_env.rewards.RewardDesign.blind_answers>`
+            tells how many a design needs.
 
     Raises:
         UserError: If a count is too small, a question, form or role is unknown, or no
@@ -95,10 +106,12 @@ class EpisodeConfig:
     caption_answers: int = 0
     sampling: Mapping[Role, Sampling] = field(default_factory=default_sampling)
     code_forms: tuple[CodeForm, ...] = ("svg",)
+    blind_answers: int = 0
 
     def __post_init__(self) -> None:
         """Check the values and complete the sampling settings."""
-        for name, least in (("codes", 1), ("answers", 1), ("caption_answers", 0)):
+        least_counts = {"codes": 1, "answers": 1, "caption_answers": 0, "blind_answers": 0}
+        for name, least in least_counts.items():
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or count < least:
                 raise UserError(
@@ -167,7 +180,7 @@ class Episode:
         config: Shape of the episode.
         proposal: A proposal to start from; the Proposer is then not asked.
 
-    Example:
+    Examples:
         >>> episode = Episode("e0", "map", seed=1)
         >>> [request.id for request in episode.open_requests()]
         ['e0/proposer']
@@ -263,19 +276,16 @@ class Episode:
         codes = []
         for index, code in enumerate(self._codes):
             assert code.drawing is not None  # finished: every code is drawn
-            answers: dict[Question, tuple[str, ...]] = {}
-            for question in self.config.questions:
-                ask = self._asks.get(self._solver_id(index, question))
-                if ask is not None:
-                    answers[question] = tuple(each.text for each in ask.completions)
+            answers = self._given(index)
             codes.append(CodeOutcome(code.text, code.code, code.drawing, answers, code.form))
-        captioned: dict[Question, tuple[str, ...]] = {}
-        for question in self.config.questions:
-            ask = self._asks.get(self._caption_id(question))
-            if ask is not None:
-                captioned[question] = tuple(each.text for each in ask.completions)
         return EpisodeOutcome(
-            self.id, self.topic, self._proposal_text, self._proposal, tuple(codes), captioned
+            self.id,
+            self.topic,
+            self._proposal_text,
+            self._proposal,
+            tuple(codes),
+            caption_answers=self._given("caption"),
+            blind_answers=self._given("blind"),
         )
 
     # Moving on -----------------------------------------------------------------
@@ -345,11 +355,17 @@ class Episode:
             raise unknown(f"request of episode {self.id!r}", str(request_id), self._asks)
         return self._asks[request_id]
 
-    def _solver_id(self, index: int, question: Question) -> str:
-        return f"{self.id}/solver/{index}/{question}"
+    def _solver_id(self, shown: _Shown, question: Question) -> str:
+        return f"{self.id}/solver/{shown}/{question}"
 
-    def _caption_id(self, question: Question) -> str:
-        return f"{self.id}/solver/caption/{question}"
+    def _given(self, shown: _Shown) -> dict[Question, tuple[str, ...]]:
+        """The answers to each question that was asked of what was shown."""
+        answers: dict[Question, tuple[str, ...]] = {}
+        for question in self.config.questions:
+            ask = self._asks.get(self._solver_id(shown, question))
+            if ask is not None:
+                answers[question] = tuple(each.text for each in ask.completions)
+        return answers
 
     def _open(
         self, request_id: str, role: Role, prompt: str, n: int, image: Image | None = None
@@ -371,13 +387,14 @@ class Episode:
     def _open_coder(self, proposal: Proposal) -> None:
         prompt = self._prompts.coder(proposal, self.config.code_forms)
         self._open(f"{self.id}/coder", "coder", prompt, n=self.config.codes)
-        if not self.config.caption_answers:
-            return
-        for question in self.config.questions:
-            prompt = self._prompts.solver_from_caption(
-                proposal.caption, proposal.question(question)
-            )
-            self._open(self._caption_id(question), "solver", prompt, n=self.config.caption_answers)
+        config, prompts = self.config, self._prompts
+        for question in config.questions if config.caption_answers else ():
+            prompt = prompts.solver_from_caption(proposal.caption, proposal.question(question))
+            name = self._solver_id("caption", question)
+            self._open(name, "solver", prompt, n=config.caption_answers)
+        if config.blind_answers and "hard" in config.questions:
+            prompt = prompts.solver(proposal.hard_question)
+            self._open(self._solver_id("blind", "hard"), "solver", prompt, n=config.blind_answers)
 
     def _open_solver(self, index: int, image: Image) -> None:
         assert isinstance(self._proposal, Proposal)  # a code exists only after a proposal

@@ -188,8 +188,22 @@ def reward_turns(
     return turns
 
 
-def code_votes(rewards: EpisodeRewards) -> list[dict[str, Any]]:
-    """For each code its votes and labels by question, its solvability and its difficulty."""
+def all_votes(rewards: EpisodeRewards) -> dict[str, Any]:
+    """Every vote of a finished episode, by the name of its info.
+
+    Returns:
+        ``votes``, for each code its votes and labels by question, its solvability and its
+        difficulty; ``caption_votes`` and ``blind_votes``, by question, the votes on the
+        answers that were given from the caption and without picture and caption.
+    """
+    return {
+        "votes": _code_votes(rewards),
+        "caption_votes": {q: vote_info(vote) for q, vote in rewards.caption_votes.items()},
+        "blind_votes": {q: vote_info(vote) for q, vote in rewards.blind_votes.items()},
+    }
+
+
+def _code_votes(rewards: EpisodeRewards) -> list[dict[str, Any]]:
     return [
         {
             "votes": {question: vote_info(vote) for question, vote in code.votes.items()},
@@ -199,11 +213,6 @@ def code_votes(rewards: EpisodeRewards) -> list[dict[str, Any]]:
         }
         for code in rewards.codes
     ]
-
-
-def caption_votes(rewards: EpisodeRewards) -> dict[str, dict[str, Any]]:
-    """The votes on the answers that were given from the caption, by question."""
-    return {question: vote_info(vote) for question, vote in rewards.caption_votes.items()}
 
 
 def summary_text(

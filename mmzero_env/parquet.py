@@ -18,11 +18,13 @@ from typing import Any, cast, get_args, get_origin, is_typeddict
 
 from mmzero_env.errors import UserError
 from mmzero_env.record_schema import (
+    ADDED,
     SCHEMA,
     CodeRecord,
     EpisodeRecord,
     Scalar,
     check,
+    current,
     fields_of,
     without_none,
 )
@@ -76,7 +78,8 @@ def read(path: Path) -> Iterator[EpisodeRecord]:
     try:
         with pq.ParquetFile(path) as file:
             found = file.schema_arrow.names
-            if missing := [name for name in _columns() if name not in found]:
+            later = {name for added in ADDED.values() for name in added}
+            if missing := [name for name in _columns() if name not in {*found, *later}]:
                 raise UserError(
                     f"{path}: expected the columns of episode records, schema {SCHEMA}; it lacks "
                     f"{', '.join(missing)}."
@@ -131,7 +134,8 @@ def _to_row(record: EpisodeRecord) -> dict[str, Any]:
 
 def _from_row(row: dict[str, Any], where: str) -> EpisodeRecord:
     try:
-        record = {name: _unpack(row[name], hint) for name, hint in _columns().items()}
+        columns = {name: hint for name, hint in _columns().items() if name in row}
+        record = {name: _unpack(row[name], hint) for name, hint in columns.items()}
         images = record.pop("images")
         # In the order of the schema, so that JSON made of it is the same to the byte.
         record["codes"] = [
@@ -142,6 +146,7 @@ def _from_row(row: dict[str, Any], where: str) -> EpisodeRecord:
         raise UserError(
             f"{where}: expected an episode record of schema {SCHEMA}, but {error!r}."
         ) from error
+    record = current(record)
     check(record, where)
     return cast("EpisodeRecord", record)
 

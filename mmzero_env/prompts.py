@@ -49,7 +49,7 @@ class PromptSet:
     Raises:
         UserError: If a template lacks a field that it must hold.
 
-    Example:
+    Examples:
         >>> short = PromptSet("short", "{topic}", "{caption}", "{question} \\boxed{}",
         ...                   "{caption} {question} \\boxed{}")
         >>> short.solver("How many {topic}s?")

@@ -244,6 +244,8 @@ class EpisodeOutcome:
         codes: One entry a code, in sampling order; empty after a parse failure.
         caption_answers: For each question, the Solver's raw completions when it read
             the caption instead of seeing a picture; empty when it was not asked.
+        blind_answers: The same for completions to the hard question alone, without
+            picture and without caption.
     """
 
     id: str
@@ -252,6 +254,7 @@ class EpisodeOutcome:
     proposal: Proposal | Failure
     codes: tuple[CodeOutcome, ...] = ()
     caption_answers: Mapping[Question, tuple[str, ...]] = field(default_factory=dict)
+    blind_answers: Mapping[Question, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -302,8 +305,11 @@ class EpisodeRewards:
         codes: One entry a code, in sampling order.
         caption_votes: The vote on each question that was answered from the caption.
             Those answers give labels and earn nothing themselves.
+        blind_votes: The vote on the hard question where it was answered without picture
+            and caption. Those answers earn nothing either.
     """
 
     proposer: TurnReward
     codes: tuple[CodeRewards, ...]
     caption_votes: Mapping[Question, Vote] = field(default_factory=dict)
+    blind_votes: Mapping[Question, Vote] = field(default_factory=dict)

@@ -184,6 +184,7 @@ def episode_to_record(
         "proposal": cast("ProposalRecord", asdict(outcome.proposal)) if parsed else None,
         "failure": None if parsed else cast("FailureRecord", asdict(outcome.proposal)),
         "caption_answers": {q: list(texts) for q, texts in outcome.caption_answers.items()},
+        "blind_answers": {q: list(texts) for q, texts in outcome.blind_answers.items()},
         "reward": _reward(rewards.proposer),
         "codes": codes,
     }

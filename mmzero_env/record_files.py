@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from mmzero_env import parquet
 from mmzero_env.errors import EngineError, UserError
-from mmzero_env.record_schema import EpisodeRecord, check
+from mmzero_env.record_schema import EpisodeRecord, check, current
 from mmzero_env.utf8 import escape, unescape
 
 SUFFIXES = (".jsonl", ".parquet")
@@ -87,7 +87,7 @@ def read_records(path: str | Path) -> Iterator[EpisodeRecord]:
 
     Raises:
         UserError: If the path is missing or holds no such file, a record is damaged, or
-            it was written under another schema. The message names file, line (row in
+            it was written under a schema that is not read. The message names file, line (row in
             Parquet) and what was expected.
         UnfinishedFile: At the end, after every whole record, if the last line of a JSONL
             file is unfinished.
@@ -259,5 +259,6 @@ def _from_line(line: bytes, where: str) -> EpisodeRecord:
                 code["png"] = base64.b64decode(code["png"], validate=True)
             except (binascii.Error, ValueError) as error:
                 raise UserError(f"{where}: 'png' must be base64, but {error}.") from error
+    record = current(record)
     check(record, where)
     return cast("EpisodeRecord", record)

@@ -7,6 +7,7 @@ a Parquet file are both derived from their annotations.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import types
@@ -15,8 +16,11 @@ from typing import Any, TypedDict, cast, get_args, get_origin, get_type_hints, i
 
 from mmzero_env.errors import UserError
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the schema; it rises whenever a field comes, goes or changes its meaning."""
+
+ADDED: Mapping[int, Mapping[str, Any]] = {3: {"blind_answers": {}}}
+"""Older schemas that are read, and what their records lack, with the value that says so."""
 
 Scalar = bool | int | float | str | None
 """The value of a setting that is recorded by name."""
@@ -160,6 +164,7 @@ class EpisodeRecord(TypedDict):
         failure: Why there is no proposal; set exactly when ``proposal`` is None.
         caption_answers: The Solver's raw completions by question where it answered from
             the caption text; empty if it was not asked to.
+        blind_answers: The same for the hard question without picture and caption.
         reward: The Proposer's reward.
         codes: One entry a code, in sampling order.
     """
@@ -179,6 +184,7 @@ class EpisodeRecord(TypedDict):
     proposal: ProposalRecord | None
     failure: FailureRecord | None
     caption_answers: dict[str, list[str]]
+    blind_answers: dict[str, list[str]]
     reward: RewardRecord
     codes: list[CodeRecord]
 
@@ -190,6 +196,28 @@ _KINDS = {
     bool: "true or false",
     bytes: "PNG bytes",
 }
+
+
+def current(value: Any) -> Any:
+    """A record as this schema writes it, if it was written under an older one that is read.
+
+    Args:
+        value: Anything; :func:`check` says what is wrong with it.
+
+    Returns:
+        A new record with the fields that came later, or the value itself.
+    """
+    version = value.get("schema") if isinstance(value, dict) else None
+    if not isinstance(version, int) or version not in ADDED:
+        return value
+    whole = {**value, **copy.deepcopy(dict(ADDED[version])), "schema": SCHEMA}
+    # In the order of the schema, so that JSON made of it is as if it was written today.
+    order = list(fields_of(EpisodeRecord))
+    return {name: whole[name] for name in sorted(whole, key=_place(order))}
+
+
+def _place(order: list[str]) -> Callable[[str], int]:
+    return lambda name: order.index(name) if name in order else len(order)
 
 
 def check(value: object, where: str) -> None:
@@ -204,8 +232,9 @@ def check(value: object, where: str) -> None:
     """
     version = value.get("schema") if isinstance(value, dict) else None
     if version != SCHEMA:
+        known = " or ".join(map(str, [*ADDED, SCHEMA]))
         raise UserError(
-            f"{where}: expected an episode record of schema {SCHEMA}, got schema {version!r}."
+            f"{where}: expected an episode record of schema {known}, got schema {version!r}."
         )
     if not _test(EpisodeRecord)(value):
         # The slow way, which knows the name of every field.

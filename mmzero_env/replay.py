@@ -8,7 +8,7 @@ whether it came out the same, bit for bit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -310,14 +310,16 @@ def _answered(record: EpisodeRecord, episode: Episode) -> _Played:
         change = change or (
             f"replay of episode {record['id']!r}: the record lacks answers to {waiting}."
         )
-    return _with_caption_answers(outcome, record), change
+    # They hang on nothing that is played again, so they are taken over as they are.
+    without_picture = {
+        "caption_answers": _recorded(record["caption_answers"]),
+        "blind_answers": _recorded(record["blind_answers"]),
+    }
+    return replace(outcome, **without_picture), change
 
 
-def _with_caption_answers(outcome: EpisodeOutcome, record: EpisodeRecord) -> EpisodeOutcome:
-    if not record["caption_answers"]:
-        return outcome
-    answers = {name: tuple(texts) for name, texts in record["caption_answers"].items()}
-    return replace(outcome, caption_answers=cast("dict[Question, tuple[str, ...]]", answers))
+def _recorded(answers: Mapping[str, Sequence[str]]) -> dict[Question, tuple[str, ...]]:
+    return {cast("Question", name): tuple(texts) for name, texts in answers.items()}
 
 
 def _ordered(record: EpisodeRecord, complete: bool) -> dict[str, Any]:

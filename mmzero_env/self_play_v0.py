@@ -40,7 +40,8 @@ count; a cut is noted in the infos.
 A prompt that wants n samples is answered in n turns of the same agent: 1 turn of the
 Proposer, `codes` turns of the Coder, then `answers` turns of the Solver for every
 question about every picture. Pictures are drawn when the last code is there. A design that
-takes its labels from the caption has the Solver answer from the caption first, without a picture.
+takes its labels from the caption has the Solver answer from the caption first, without a picture;
+one that asks what can be guessed has it answer the hard question without either after that.
 
 ### Rewards
 
@@ -73,12 +74,14 @@ Plain data, equal for equal seeds and actions. For each agent `episode_id`, `top
 | all, at end  | `votes`               | for each code: votes and labels by question, solvability, |
 |              |                       | difficulty                                                |
 | all, at end  | `caption_votes`       | by question, if the design asks from the caption          |
+| all, at end  | `blind_votes`         | on the hard question without both, if the design asks it  |
 
 `svg`: `elements`, `type_entropy` (bits), `cost` (plain shapes), `text_share`, `phash` (64 bits
 in hexadecimal) and `phash_distance`, the fewest bits that differ from a picture of another
 episode of the window. `leaks`: `hard_answer` (it stands in the picture's text and not in the
 caption), `telltale` ("answer", "solution" or "therefore" does), `question_share` (of the hard
-question's words). Both are None for Python and for a code that the guard refuses.
+question's words), `caption_share` (of the caption's runs of five words). Both are None for Python
+and for a code that the guard refuses.
 
 ### Starting State
 
@@ -150,9 +153,8 @@ from mmzero_env.arguments import (
 from mmzero_env.episode import MAX_TEXT, Episode, EpisodeConfig
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.infos import (
-    caption_votes,
+    all_votes,
     code_infos,
-    code_votes,
     copied,
     drawing_infos,
     fingerprint,
@@ -259,7 +261,8 @@ class raw_env(AECEnv, EzPickle):
         asked, forms = checked_questions(questions, self.design), checked_forms(code_forms)
         self.config = EpisodeConfig(codes, answers, asked, prompts, code_forms=forms)
         # After the count is known to be one.
-        self.config = replace(self.config, caption_answers=self.design.caption_answers(answers))
+        told, blind = self.design.caption_answers(answers), self.design.blind_answers(answers)
+        self.config = replace(self.config, caption_answers=told, blind_answers=blind)
         self.possible_agents = list(AGENTS.values())
         self.agents: list[str] = []
         self.request: Request | None = None
@@ -463,13 +466,11 @@ class raw_env(AECEnv, EzPickle):
         turns = reward_turns(self.outcome, self.episode_rewards, self._proposal_given)
         self.terminations = dict.fromkeys(self.agents, True)
         self._refresh_infos()
-        votes, caption = code_votes(self.episode_rewards), caption_votes(self.episode_rewards)
+        votes = all_votes(self.episode_rewards)
         for agent in self.agents:
             own = turns[self._roles[agent]]
             self.rewards[agent] = float(np.mean([turn["reward"] for turn in own])) if own else 0.0
-            self.infos[agent]["turns"] = own
-            self.infos[agent]["votes"] = copied(votes)
-            self.infos[agent]["caption_votes"] = copied(caption)
+            self.infos[agent] |= {"turns": own, **copied(votes)}
 
     def _refresh_infos(self) -> None:
         assert self._episode is not None

@@ -25,7 +25,8 @@ a function that turns one request into one text (it is called once a sample). Wi
 Proposer and Coder are played without mistakes in the procedural world, and the Solver is
 right four times out of five. These scripted players are privileged: the scripted Solver
 reads the caption and never looks at the picture, so it rewards a Coder for any code that
-renders. Give ``solver=`` a model when the drawing itself is to count.
+renders, and is as good without a picture. Give ``solver=`` a model when the drawing itself
+is to count, or for a design that asks blind.
 """
 
 from __future__ import annotations
@@ -257,7 +258,8 @@ class Solver(SingleRole):
 
     Each episode asks one of ``questions``, drawn at random, unless the reset option
     ``questions`` says which. A reward design with labels from the caption needs the easy
-    question beside the hard one, so it asks all of them, from the caption first.
+    question beside the hard one, so it asks all of them, from the caption first. A design
+    that compares with blind answers has the hard question asked without a picture, too.
     """
 
     role = "solver"

@@ -39,7 +39,7 @@ class Utterance(Text):
         sample_length: Longest sample, in characters; capped by ``max_length``.
         seed: Seed or generator for :meth:`sample`.
 
-    Example:
+    Examples:
         >>> Utterance(8).contains("π ≈ 3.14")
         True
     """

@@ -1,8 +1,8 @@
 """What can be counted about a picture: its elements, their variety, its fingerprint.
 
-Nothing here is rewarded. The numbers stand in the infos, where a run that drifts shows
-early: pictures that turn into written text, ever fewer kinds of elements, one picture
-drawn again and again.
+The numbers stand in the infos, where a run that drifts shows early: pictures that turn
+into written text, ever fewer kinds of elements, one picture drawn again and again. No
+reward looks at them but at the text alone, see :mod:`mmzero_env.leaks`.
 """
 
 from __future__ import annotations
@@ -80,6 +80,20 @@ def document_metrics(document: Vetted, limits: RenderLimits) -> SvgMetrics:
         text_share=painted.count("text") / len(painted) if painted else 0.0,
         text=drawn_text(document.root),
     )
+
+
+def text_of(code: str, limits: RenderLimits | None = None) -> str | Failure:
+    """What the picture of a code says, see :func:`drawn_text`.
+
+    Args:
+        code: The extracted code.
+        limits: Caps of the guard; the defaults when None.
+
+    Returns:
+        The text, or why the guard refuses the code.
+    """
+    document = vet(code, limits or RenderLimits())
+    return document if isinstance(document, Failure) else drawn_text(document.root)
 
 
 def type_entropy(names: Iterable[str]) -> float:

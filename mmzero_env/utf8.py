@@ -19,7 +19,7 @@ _STORED = re.compile("\U0010d7ff([\U0010d7ff-\U0010dfff])|([\U0010d800-\U0010dff
 def escape(text: str) -> str:
     """The text with everything replaced that UTF-8 cannot hold.
 
-    Example:
+    Examples:
         >>> escape("plain"), escape(chr(0xD800)).encode().hex()
         ('plain', 'f48da080')
     """

@@ -28,6 +28,7 @@ class LabelledQuestion:
         question: The hard question.
         label: The silver label, voted when the picture was drawn.
         easy_agrees: Whether the easy question's silver label is the Proposer's answer.
+        svg: The code of the picture, None if it is not SVG.
     """
 
     id: str
@@ -36,6 +37,7 @@ class LabelledQuestion:
     question: str
     label: str
     easy_agrees: bool | None = None
+    svg: str | None = None
 
 
 def coder_prompts(proposals: Sequence[T], rates: Sequence[float], filters: FilterConfig) -> list[T]:
@@ -64,7 +66,8 @@ def solver_prompts(
     Args:
         outcomes: Finished episodes.
         rewards: Their rewards, which hold the silver labels that the design chose. A
-            picture without a label for its hard question is not used.
+            picture without a label for its hard question is not used: the design found
+            that it leaks, say, or that the question is solved without it.
         filters: The bounds; those of the hard vote apply to the share of the answers
             that equal the label.
         design: How answers are compared.
@@ -93,6 +96,7 @@ def solver_prompts(
                         outcome.proposal.hard_question,
                         hard.winner,
                         quantities.easy_agrees(outcome.proposal, judged, design),
+                        code.code if code.form == "svg" else None,
                     )
                 )
     return kept

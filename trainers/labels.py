@@ -57,7 +57,7 @@ def ask(
         label: str | None = row.label
         if online:
             label = design.label(texts, _texts(answers[read[k].id]) if votes else ())
-        turns = design.solver_rewards(texts, label)
+        turns = design.solver_rewards(texts, label, row.svg)
         groups.append(Group.of(request, answers[request.id], turns))
         labels.append(label)
     metrics: Metrics = {}

@@ -49,12 +49,16 @@ class PromptTokens:
         limits: Longest completion of each role.
         guesses: Means.
         room: Longest prompt and completion that an engine takes; 0 if there is no such limit.
+        told: Tokens of the Solver's prompt with a caption instead of the picture.
+        blind: The same with neither.
     """
 
     wording: dict[Role, int]
     limits: dict[Role, int]
     guesses: Guesses
     room: int
+    told: int
+    blind: int
 
     @classmethod
     def of(cls, config: RunConfig, shape: ModelShape, guesses: Guesses) -> PromptTokens:
@@ -66,10 +70,14 @@ class PromptTokens:
             "solver": prompts.solver(""),
         }
         wording = {role: round(len(text) / guesses.letters) for role, text in texts.items()}
-        wording["solver"] += _QUESTION + shape.visual_tokens(config.image_size)
+        wording["solver"] += _QUESTION
+        blind = wording["solver"]
+        wording["solver"] += shape.visual_tokens(config.image_size)
         limits: dict[Role, int] = {role: config.stage(role).max_tokens for role in texts}
         room = config.serve.max_model_len if config.policy != "local" else 0
-        return cls(wording, limits, guesses, room)
+        caption = round(min(guesses.proposal, limits["proposer"]))
+        told = round(len(prompts.solver_from_caption("", "")) / guesses.letters) + _QUESTION
+        return cls(wording, limits, guesses, room, told + caption, blind)
 
     def prompt(self, role: Role) -> int:
         """Mean tokens of a role's prompt."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mmzero_env.protocol import Role
+from mmzero_env.rewards import RewardDesign
 from trainers.plan_prompts import PromptTokens
 from trainers.run_config import RunConfig
 from trainers.stage_config import StageConfig
@@ -59,23 +60,32 @@ def stages(config: RunConfig, prompts: PromptTokens) -> dict[str, Work]:
 
     Groups with equal rewards, which are not trained on, are counted as if they were.
     """
+    design = config.design()
     return {
-        "proposer": _proposer(config.proposer, prompts),
-        "coder": _coder(config.coder, prompts),
-        "solver": _solver(config.solver, prompts),
+        "proposer": _proposer(config.proposer, prompts, design),
+        "coder": _coder(config.coder, prompts, design),
+        "solver": _solver(config.solver, prompts, design, online=config.online_labels),
         "probe": _probe(config, prompts),
     }
 
 
 def _ask(
-    prompts: PromptTokens, role: Role, requests: float, samples: float = 1, limit: int = 0
+    prompts: PromptTokens,
+    role: Role,
+    requests: float,
+    samples: float = 1,
+    limit: int = 0,
+    prompt: int | None = None,
 ) -> Work:
-    """Requests to a role, each with a number of samples, cut at a limit if there is one."""
+    """Requests to a role, each with a number of samples, cut at a limit if there is one.
+
+    The prompt is as long as the role's, unless its tokens are given.
+    """
     completions = requests * samples
     length = prompts.completion(role)
     return Work(
         requests=requests,
-        prompt_tokens=requests * prompts.prompt(role),
+        prompt_tokens=requests * (prompts.prompt(role) if prompt is None else prompt),
         completions=completions,
         completion_tokens=completions * (min(length, limit) if limit else length),
     )
@@ -97,13 +107,26 @@ def _draw_and_answer(prompts: PromptTokens, codes: float, answers: int) -> Work:
     return Work(pictures=codes) + _ask(prompts, "solver", 2 * drawn, answers)
 
 
-def _proposer(stage: StageConfig, prompts: PromptTokens) -> Work:
+def _answer_without(
+    prompts: PromptTokens, design: RewardDesign, proposals: float, answers: int
+) -> Work:
+    """What a design has answered once a proposal: from the caption, and from nothing."""
+    work = Work()
+    if told := design.caption_answers(answers):
+        work += _ask(prompts, "solver", 2 * proposals, told, prompt=prompts.told)
+    if blind := design.blind_answers(answers):
+        work += _ask(prompts, "solver", proposals, blind, prompt=prompts.blind)
+    return work
+
+
+def _proposer(stage: StageConfig, prompts: PromptTokens, design: RewardDesign) -> Work:
     proposals = stage.steps * stage.prompts_per_step * stage.group_size
     parsed = proposals * prompts.guesses.parsed
     return (
         _ask(prompts, "proposer", proposals)
         + _ask(prompts, "coder", parsed, stage.codes)
         + _draw_and_answer(prompts, parsed * stage.codes, stage.answers)
+        + _answer_without(prompts, design, parsed, stage.answers)
         + _train(prompts, "proposer", stage, stage.steps)
     )
 
@@ -116,7 +139,7 @@ def _steps(stage: StageConfig, prompts: PromptTokens) -> float:
     return min(stage.steps, max(1, stage.max_epochs * kept // stage.prompts_per_step))
 
 
-def _coder(stage: StageConfig, prompts: PromptTokens) -> Work:
+def _coder(stage: StageConfig, prompts: PromptTokens, design: RewardDesign) -> Work:
     if not stage.steps:
         return Work()
     steps, parsed = _steps(stage, prompts), stage.pool * prompts.guesses.parsed
@@ -127,19 +150,29 @@ def _coder(stage: StageConfig, prompts: PromptTokens) -> Work:
         + Work(pictures=parsed * stage.codes)
         + _ask(prompts, "coder", groups, stage.group_size)
         + _draw_and_answer(prompts, groups * stage.group_size, stage.answers)
+        + _answer_without(prompts, design, groups, stage.answers)
         + _train(prompts, "coder", stage, steps)
     )
 
 
-def _solver(stage: StageConfig, prompts: PromptTokens) -> Work:
+def _solver(
+    stage: StageConfig, prompts: PromptTokens, design: RewardDesign, *, online: bool
+) -> Work:
     if not stage.steps:
         return Work()
     steps, parsed = _steps(stage, prompts), stage.pool * prompts.guesses.parsed
+    rows = steps * stage.prompts_per_step
+    voted = Work()
+    if online and design.needs_caption_answers:
+        # One question, asked anew in every step.
+        voted = _ask(prompts, "solver", rows, stage.answers, prompt=prompts.told)
     return (
         _ask(prompts, "proposer", stage.pool)
         + _ask(prompts, "coder", parsed)
         + _draw_and_answer(prompts, parsed, stage.answers)
-        + _ask(prompts, "solver", steps * stage.prompts_per_step, stage.group_size)
+        + _answer_without(prompts, design, parsed, stage.answers)
+        + _ask(prompts, "solver", rows, stage.group_size)
+        + voted
         + _train(prompts, "solver", stage, steps)
     )
 

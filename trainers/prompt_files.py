@@ -41,6 +41,7 @@ def save_questions(folder: Path, questions: Sequence[LabelledQuestion]) -> None:
             "question": question.question,
             "label": question.label,
             "easy_agrees": question.easy_agrees,
+            "svg": question.svg,
         }
         for question in questions
     ]
@@ -68,6 +69,8 @@ def load_questions(folder: Path) -> list[LabelledQuestion]:
             row["question"],
             row["label"],
             row["easy_agrees"],
+            # Stages that began before codes were kept go on without.
+            row.get("svg"),
         )
         for row, image in zip(rows, images, strict=True)
     ]

@@ -392,11 +392,13 @@ class RunConfig:
 
     def episode(self, *, codes: int, answers: int) -> EpisodeConfig:
         """The shape of episodes with so many codes and answers."""
+        design = self.design()
         return EpisodeConfig(
             codes=codes,
             answers=answers,
             prompts=self.prompts,
-            caption_answers=self.design().caption_answers(answers),
+            caption_answers=design.caption_answers(answers),
+            blind_answers=design.blind_answers(answers),
             sampling={role: self.sampling(role) for role in ("proposer", "coder", "solver")},
             code_forms=self.code_forms,
         )

@@ -141,6 +141,7 @@ SIGNALS: tuple[Signal, ...] = (
         1,
         0.25,
         "the hard questions are answered without the picture: pay for the difference that the "
-        "picture makes, or filter out questions that are solved blind",
+        "picture makes (proposer.blind), or leave out questions that are solved blind "
+        "(blind_limit; reward_design=audited does both)",
     ),
 )

@@ -49,7 +49,7 @@ class Renderer:
     nothing limits time and memory. That is for notebooks and tests, not for model output
     in bulk.
 
-    Example:
+    Examples:
         >>> from mmzero_env.protocol import RenderJob
         >>> red = '<svg viewBox="0 0 2 2"><rect width="2" height="2" fill="red"/></svg>'
         >>> with Renderer(size=8, workers=0) as renderer:

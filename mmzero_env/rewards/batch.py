@@ -83,6 +83,13 @@ class Batch:
         captions = [proposal.caption for proposal in self.proposals]
         return population.repetition(captions, self.remembered, self.constants.memory_enough)
 
+    @cached_property
+    def paraphrases(self) -> Values:
+        """See :func:`mmzero_env.rewards.population.paraphrases`."""
+        captions = [proposal.caption for proposal in self.proposals]
+        overlap = self.constants.paraphrase_overlap
+        return population.paraphrases(captions, self.remembered, overlap)
+
 
 class LastOfBatch(Batch):
     """The same values, but only of the last proposal, which is all that is computed."""
@@ -123,3 +130,10 @@ class LastOfBatch(Batch):
             [self.proposals[-1].caption], self.remembered, self.constants.memory_enough
         )
         return {self.last: found}
+
+    @cached_property
+    def paraphrases(self) -> Values:
+        """See :class:`Batch`."""
+        captions = [proposal.caption for proposal in self.proposals]
+        overlap = self.constants.paraphrase_overlap
+        return {self.last: population.last_paraphrase(captions, self.remembered, overlap)}

@@ -36,6 +36,17 @@ class Constants:
         tolerance: Relative tolerance between numbers (sane grading only), or None.
         exact_thresholds: Compare means as fractions rather than as floats.
         strict_format: A mark or wrapper around the final box costs the format point.
+        fidelity_cap: Largest fidelity of one code that pays the Coder.
+        paraphrase_overlap: Overlap of two captions' figures from which one is taken for
+            a paraphrase of the other.
+        use_leaked: Whether a picture is used although its writing gives something away.
+        blind_limit: Consistency of the blind vote above which a hard question whose
+            label wins that vote counts as solved blind, and its pictures are not used.
+            1 is never.
+        label_consistency: Least share of all voters that must agree on a label.
+        strict_questions: Refuse questions that ask nothing: an easy answer that says
+            nothing is matched by nothing, and a hard question that repeats the easy one,
+            comes without an answer, or gets a label that refuses to answer has no label.
     """
 
     solvability_cap: float = 0.5
@@ -59,6 +70,12 @@ class Constants:
     tolerance: float | None = None
     exact_thresholds: bool = True
     strict_format: bool = False
+    fidelity_cap: float = 1.0
+    paraphrase_overlap: float = 0.6
+    use_leaked: bool = True
+    blind_limit: float = 1.0
+    label_consistency: float = 0.0
+    strict_questions: bool = False
 
     def __post_init__(self) -> None:
         """Refuses values that no term could work with."""
@@ -70,7 +87,15 @@ class Constants:
                 kind = "true or false" if isinstance(item.default, bool) else "a number"
                 raise UserError(f"{item.name}: expected {kind}, got {value!r}")
             require_finite(item.name, value)
-        for name in ("solvability_cap", "coder_solvability_cap", "memory_enough"):
+        for name in (
+            "solvability_cap",
+            "coder_solvability_cap",
+            "memory_enough",
+            "fidelity_cap",
+            "paraphrase_overlap",
+            "blind_limit",
+            "label_consistency",
+        ):
             _within(name, getattr(self, name), 0.0, 1.0)
         _within("easy_hard_threshold", self.easy_hard_threshold, 0.0, 1.0)
         _within("allowed_type_share", self.allowed_type_share, 0.0, math.nextafter(1, 0))

@@ -19,13 +19,14 @@ from functools import cached_property
 from types import MappingProxyType
 
 from mmzero_env.errors import UserError, unknown
-from mmzero_env.parsing import extract_boxed
+from mmzero_env.grounding import Scene, check_claims, read_scene
 from mmzero_env.protocol import (
     ROLES,
     CodeOutcome,
     CodeRewards,
     EpisodeOutcome,
     EpisodeRewards,
+    Failure,
     Proposal,
     Question,
     TurnReward,
@@ -40,11 +41,13 @@ from mmzero_env.rewards.evidence import (
     CodeEvidence,
     LabelSource,
     ProposalEvidence,
-    gather,
+    extracted,
     matches,
     vote_of,
 )
+from mmzero_env.rewards.gathering import gather
 from mmzero_env.rewards.roles import CODER_TERMS, PROPOSER_TERMS, SOLVER_TERMS, TERMS
+from mmzero_env.rewards.scrutiny import Scrutiny, confident
 from mmzero_env.voting import agreement
 
 # Published weights: reward_function/{proposer_reward,codegen_reward,cot_val_solver}.py.
@@ -126,6 +129,23 @@ class RewardDesign:
             ``EpisodeConfig.caption_answers``.
         """
         return answers if self.needs_caption_answers else 0
+
+    @property
+    def needs_blind_answers(self) -> bool:
+        """Whether episodes must ask the hard question without picture and caption."""
+        return bool(self.proposer.get("blind")) or self.constants.blind_limit < 1
+
+    def blind_answers(self, answers: int) -> int:
+        """How many answers without picture and caption to ask for in an episode.
+
+        Args:
+            answers: Answers to each question about each picture.
+
+        Returns:
+            ``answers`` if the design looks at them, else 0: the value of
+            ``EpisodeConfig.blind_answers``.
+        """
+        return answers if self.needs_blind_answers else 0
 
     def with_overrides(self, **overrides: object) -> RewardDesign:
         """The same design with some settings replaced.
@@ -259,6 +279,14 @@ class RewardDesign:
         reward = _weighted(self.coder, lambda term: CODER_TERMS[term](code, self.constants))
         return TurnReward(max(self.constants.coder_floor, reward.value), reward.terms)
 
+    @cached_property
+    def _scrutiny(self) -> Scrutiny | None:
+        """The checks beyond the answers; None where the design asks for none."""
+        weighed = bool(self.proposer.get("leak") or self.coder.get("leak"))
+        leaks = weighed or not self.constants.use_leaked
+        found = Scrutiny(self.constants, leaks=leaks, blind=self.needs_blind_answers)
+        return found if found.needed else None
+
     def label(self, texts: Sequence[str], caption_texts: Sequence[str] = ()) -> str | None:
         """The silver label of one question, as :meth:`score` chooses it.
 
@@ -268,31 +296,43 @@ class RewardDesign:
                 design takes its labels from them.
 
         Returns:
-            The winner of the vote, or None if no answer counts.
+            The winner of the vote, or None if no answer counts or too few agree
+            (``label_consistency``).
         """
         voters = caption_texts if self.needs_caption_answers else texts
         vote = vote_of(voters, self.constants.grading, self.constants.tolerance)
-        return vote.winner if vote.valid else None
+        return vote.winner if confident(vote, self.constants) else None
 
-    def solver_rewards(self, texts: Sequence[str], label: str | None) -> tuple[TurnReward, ...]:
+    def solver_rewards(
+        self, texts: Sequence[str], label: str | None, svg: str | None = None
+    ) -> tuple[TurnReward, ...]:
         """The Solver's rewards for the answers to one prompt against a given label.
 
         Args:
             texts: Raw completions of one group.
             label: What the answer should be; None where no label could be voted, and then
                 no answer is right.
+            svg: The code of the picture, if it is SVG. Only looked at by designs that weigh
+                ``grounding``: without it no claim can be checked.
 
         Returns:
             One reward a completion; an answer without a box is never right.
         """
-        return self._answer_rewards(texts, [extract_boxed(text) for text in texts], label)
+        return self._answer_rewards(texts, extracted(texts), label, self._scene(svg))
 
     def solver_reward(self, text: str, label: str) -> TurnReward:
         """:meth:`solver_rewards` for a group of one."""
         return self.solver_rewards((text,), label)[0]
 
+    def _scene(self, svg: str | None) -> Scene | None:
+        """What a code draws, where somebody weighs it and the code can be read."""
+        if svg is None or not self.solver.get("grounding"):
+            return None
+        scene = read_scene(svg)
+        return None if isinstance(scene, Failure) else scene
+
     def _answer_rewards(
-        self, texts: Sequence[str], answers: Answers, label: str | None
+        self, texts: Sequence[str], answers: Answers, label: str | None, scene: Scene | None
     ) -> tuple[TurnReward, ...]:
         constants = self.constants
         mode, tolerance = constants.grading, constants.tolerance
@@ -301,14 +341,15 @@ class RewardDesign:
         if label is not None:
             right = matches(answers, label, mode, tolerance)
         formatted = [terms.well_formatted(text, strict=constants.strict_format) for text in texts]
-        if not self.solver.get("agreement"):
+        if not self.solver.get("agreement") and not self.solver.get("grounding"):
             plain = self._plain_answer_rewards
             return tuple(map(plain.__getitem__, zip(right, formatted, strict=True)))
         agreed = agreement(answers, mode=mode, tolerance=tolerance)
         words = [terms.words_before_box(text) for text in texts]
+        claims = [None if scene is None else check_claims(text, scene) for text in texts]
         return tuple(
             self._answer_reward(AnswerEvidence(*seen))
-            for seen in zip(right, formatted, agreed, words, strict=True)
+            for seen in zip(right, formatted, agreed, words, claims, strict=True)
         )
 
     @cached_property
@@ -325,26 +366,27 @@ class RewardDesign:
 
     def _gather(self, outcome: EpisodeOutcome) -> ProposalEvidence:
         return gather(
-            outcome,
-            mode=self.constants.grading,
-            tolerance=self.constants.tolerance,
-            label_source=self.label_source,
+            outcome, self.constants, label_source=self.label_source, scrutiny=self._scrutiny
         )
 
     def _episode_rewards(
         self, outcome: EpisodeOutcome, seen: ProposalEvidence, proposer: TurnReward
     ) -> EpisodeRewards:
         codes = tuple(map(self._code_rewards, outcome.codes, seen.codes))
-        return EpisodeRewards(proposer, codes, seen.caption_votes)
+        return EpisodeRewards(proposer, codes, seen.caption_votes, seen.blind_votes)
 
     def _code_rewards(self, outcome: CodeOutcome, code: CodeEvidence) -> CodeRewards:
         solver: dict[Question, tuple[TurnReward, ...]] = {}
+        # Read once for all answers; those about a picture that is not used earn nothing.
+        answered = code.used and code.votes and code.form == "svg"
+        scene = self._scene(code.code if answered else None)
         for question in code.votes:
             texts = outcome.answers[question]
             if code.used:
                 vote = code.labels.get(question)
                 label = None if vote is None else vote.winner
-                solver[question] = self._answer_rewards(texts, code.answers[question], label)
+                answers = code.answers[question]
+                solver[question] = self._answer_rewards(texts, answers, label, scene)
             else:
                 solver[question] = (_weighted(self.solver, lambda term: 0.0),) * len(texts)
         return CodeRewards(

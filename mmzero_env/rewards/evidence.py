@@ -1,7 +1,8 @@
 """What the reward terms look at: an episode reduced to answers, votes and counts.
 
-One path for everybody: finished episodes are reduced by :func:`gather`, and
-recorded cases that only hold extracted answers enter through :func:`code_evidence`.
+One path for everybody: finished episodes are reduced by
+:func:`mmzero_env.rewards.gathering.gather`, and recorded cases that only hold extracted
+answers enter through :func:`code_evidence`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from mmzero_env.errors import UserError
 from mmzero_env.grading import GradingMode, equivalent
+from mmzero_env.grounding import Claims
 from mmzero_env.parsing import extract_boxed
-from mmzero_env.protocol import CodeForm, EpisodeOutcome, Failure, Proposal, Question, Vote
+from mmzero_env.protocol import CodeForm, Failure, Proposal, Question, Vote
 from mmzero_env.rewards import terms
 from mmzero_env.voting import is_valid, majority
 
@@ -39,9 +40,14 @@ class CodeEvidence:
         solvability: Share of easy answers equal to the proposed easy answer.
         labels: By question, how the answers voted on its silver label; a question
             without a label is missing.
-        used: Whether the picture counts; False only for labels from the caption, when
-            the easy question failed on it.
+        used: Whether the picture counts. False for labels from the caption when the easy
+            question failed on it, and where a check of
+            :mod:`mmzero_env.rewards.scrutiny` says so.
         form: What the code is written in, None if there was none.
+        leaked: Whether its writing gives something away; only looked at for designs that
+            ask.
+        blind: Share of the blind answers that equal the hard label, exact; 0 without a
+            label. Only for designs that ask.
     """
 
     code: str | None
@@ -53,6 +59,8 @@ class CodeEvidence:
     labels: Mapping[Question, Vote] = field(default_factory=dict)
     used: bool = True
     form: CodeForm | None = "svg"
+    leaked: bool = False
+    blind: Fraction = Fraction(0)
 
     @property
     def difficulty(self) -> Fraction:
@@ -69,12 +77,14 @@ class ProposalEvidence:
         codes: One entry a code.
         topic: What the Proposer was asked about.
         caption_votes: The vote on each question that was answered from the caption.
+        blind_votes: The vote on the hard question without picture and caption.
     """
 
     proposal: Proposal | Failure
     codes: tuple[CodeEvidence, ...] = ()
     topic: str = ""
     caption_votes: Mapping[Question, Vote] = field(default_factory=dict)
+    blind_votes: Mapping[Question, Vote] = field(default_factory=dict)
 
     @property
     def rendered(self) -> tuple[CodeEvidence, ...]:
@@ -105,12 +115,15 @@ class AnswerEvidence:
         agreement: Share of the valid answers that equal it; 0 for one without a vote.
             Only counted for designs that pay for it.
         words: Words in front of the final box; counted for the same designs.
+        claims: What the geometry of the picture says of its reasoning; None if that is not
+            weighed or the picture is no SVG.
     """
 
     right: bool
     formatted: bool
     agreement: float = 0.0
     words: int = 0
+    claims: Claims | None = None
 
 
 def vote_of(texts: Sequence[str], mode: GradingMode, tolerance: float | None) -> Vote:
@@ -121,7 +134,7 @@ def vote_of(texts: Sequence[str], mode: GradingMode, tolerance: float | None) ->
         mode: Grading mode.
         tolerance: Relative numeric tolerance.
     """
-    return majority(_extracted(texts), mode=mode, tolerance=tolerance)
+    return majority(extracted(texts), mode=mode, tolerance=tolerance)
 
 
 def code_evidence(
@@ -195,67 +208,6 @@ def _vote_on(
     return Vote(label, right / len(valid) if valid else 0.0, vote.valid, vote.total)
 
 
-def gather(
-    outcome: EpisodeOutcome,
-    *,
-    mode: GradingMode = "sane",
-    tolerance: float | None = None,
-    label_source: LabelSource = "image",
-) -> ProposalEvidence:
-    """Reduces a finished episode.
-
-    Args:
-        outcome: The episode.
-        mode: Grading mode.
-        tolerance: Relative numeric tolerance.
-        label_source: Where silver labels come from.
-
-    Returns:
-        Its evidence; without codes if the proposal was malformed.
-
-    Raises:
-        UserError: If labels shall come from the caption, but the episode did not ask
-            for answers from it, or not for the easy question.
-    """
-    proposal = outcome.proposal
-    if isinstance(proposal, Failure):
-        return ProposalEvidence(proposal, topic=outcome.topic)
-    caption_votes = {
-        question: vote_of(texts, mode, tolerance)
-        for question, texts in outcome.caption_answers.items()
-    }
-    if label_source == "caption":
-        _check_captioned(outcome)
-    codes = tuple(
-        code_evidence(
-            proposal,
-            code.code,
-            code.drawing.ok,
-            {question: _extracted(texts) for question, texts in code.answers.items()},
-            mode=mode,
-            tolerance=tolerance,
-            caption_votes=caption_votes if label_source == "caption" else None,
-            form=code.form,
-        )
-        for code in outcome.codes
-    )
-    return ProposalEvidence(proposal, codes, outcome.topic, caption_votes)
-
-
-def _extracted(texts: Sequence[str]) -> list[str | None]:
+def extracted(texts: Sequence[str]) -> list[str | None]:
+    """The final answer of every completion; None for one without a box."""
     return [extract_boxed(text) for text in texts]
-
-
-def _check_captioned(outcome: EpisodeOutcome) -> None:
-    asked = {question for code in outcome.codes for question in code.answers}
-    if asked - outcome.caption_answers.keys():
-        raise UserError(
-            f"episode {outcome.id!r} has no answers from the caption, which the reward design "
-            "takes its labels from; play it with "
-            "EpisodeConfig(caption_answers=design.caption_answers(answers))"
-        )
-    if asked and "easy" not in asked:
-        raise UserError(
-            f"episode {outcome.id!r} did not ask the easy question, which decides whether a "
-            "design that labels by the caption uses a picture"
-        )

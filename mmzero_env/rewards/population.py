@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from mmzero_env.diversity import shares, similarities
+from mmzero_env.leaks import words
 from mmzero_env.near_duplicates import last_share
 
 Fields = Sequence[tuple[float, Sequence[str]]]
 """For each text field its weight and the texts of all proposals."""
+
+FEWEST_FIGURES = 5
+"""Figures that a caption must state to be compared by them."""
+
+CACHED_CHARS = 4_000
+MOST_CHARS = 20_000
+"""Longer captions are read again every time, and no further than this."""
 
 
 def over_representation(types: Sequence[str], allowed: float) -> list[float]:
@@ -135,6 +145,66 @@ def repetition(captions: Sequence[str], remembered: Sequence[str], enough: float
         above = np.flatnonzero(row > enough)
         found.append(float(row[above[0]] if len(above) else row.max()))
     return found
+
+
+def paraphrases(captions: Sequence[str], remembered: Sequence[str], overlap: float) -> list[float]:
+    """1 for a caption that states the figures of another one, else 0.
+
+    Two captions are paraphrases if ``|A & B| / |A | B|`` of their sets of figures reaches
+    ``overlap``; a figure is a word or number with a digit, in the normal form of
+    :func:`mmzero_env.leaks.words`. BLEU does not see a paraphrase, since hardly a run of
+    four words survives one; the data do. A caption with fewer than
+    :data:`FEWEST_FIGURES` figures is not compared: few are shared by chance. Ours.
+
+    Args:
+        captions: Captions of the batch; each is compared with all others.
+        remembered: Captions of earlier steps, which are compared with as well.
+        overlap: Share of common figures from which one is taken for the other.
+
+    Returns:
+        0.0 or 1.0 a caption.
+    """
+    return _alike([_figures(text) for text in (*captions, *remembered)], len(captions), overlap)
+
+
+def last_paraphrase(captions: Sequence[str], remembered: Sequence[str], overlap: float) -> float:
+    """The value of :func:`paraphrases` of the last caption, compared with all others."""
+    return _alike(
+        [_figures(text) for text in (captions[-1], *captions[:-1], *remembered)], 1, overlap
+    )[0]
+
+
+def _alike(figures: Sequence[frozenset[str]], count: int, overlap: float) -> list[float]:
+    """For each of the first sets whether another one is like it."""
+    places: dict[str, int] = {}
+    rows, columns = [], []
+    for row, found in enumerate(figures):
+        if len(found) >= FEWEST_FIGURES:
+            rows += [row] * len(found)
+            columns += [places.setdefault(each, len(places)) for each in found]
+    shape = (len(figures), max(len(places), 1))
+    table = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape)
+    sizes = np.asarray(table.sum(1)).ravel()
+    common = (table[:count] @ table.T).toarray()
+    either = sizes[:count, None] + sizes - common
+    shares = np.divide(common, either, out=np.zeros_like(common), where=either > 0)
+    shares[np.arange(count), np.arange(count)] = 0
+    # Single precision holds neither .6 nor 3/5; a hair is less than any step of a share.
+    return [float(row.any()) for row in shares >= overlap - 1e-6]
+
+
+def _figures(caption: str) -> frozenset[str]:
+    """The figures of a caption."""
+    return _known_figures(caption) if len(caption) <= CACHED_CHARS else _read_figures(caption)
+
+
+def _read_figures(caption: str) -> frozenset[str]:
+    found = words(caption[:MOST_CHARS])
+    return frozenset(word for word in found if any(char.isdigit() for char in word))
+
+
+# A window's captions are asked for again with every new episode.
+_known_figures = lru_cache(maxsize=1024)(_read_figures)
 
 
 def _size(fields: Fields) -> int:

@@ -57,6 +57,16 @@ def _mean_entropy_band(seen: ProposalEvidence, batch: Batch, index: int) -> floa
     return seen.mean_over_codes(bands)
 
 
+def _mean_leak(seen: ProposalEvidence, batch: Batch, index: int) -> float:
+    """(1/N) sum over rendered codes of [the picture leaks]."""
+    return seen.mean_over_codes([Fraction(code.leaked) for code in seen.rendered])
+
+
+def _mean_blind(seen: ProposalEvidence, batch: Batch, index: int) -> float:
+    """(1/N) sum over rendered codes of b_i."""
+    return seen.mean_over_codes([code.blind for code in seen.rendered])
+
+
 def _too_easy(seen: ProposalEvidence, batch: Batch, index: int) -> float:
     """1 if the hard question is too easy on the images that are used."""
     constants = batch.constants
@@ -82,11 +92,18 @@ PROPOSER_TERMS: dict[str, ProposerTerm] = {
     "batch_share": lambda seen, batch, index: batch.batch_share[index],
     "topic_share": lambda seen, batch, index: batch.topic_share[index],
     "repetition": lambda seen, batch, index: batch.repetition[index],
+    "paraphrase": lambda seen, batch, index: batch.paraphrases[index],
+    "leak": _mean_leak,
+    "blind": _mean_blind,
 }
 
 
 def _solvability(code: CodeEvidence, constants: Constants) -> float:
     return min(float(code.solvability), constants.coder_solvability_cap)
+
+
+def _fidelity(code: CodeEvidence, constants: Constants) -> float:
+    return min(float(terms.fidelity(code.hard_vote)), constants.fidelity_cap)
 
 
 def _no_code(code: CodeEvidence, constants: Constants) -> float:
@@ -107,6 +124,8 @@ CODER_TERMS: dict[str, CoderTerm] = {
     "no_render": lambda code, constants: float(not code.rendered),
     "no_code": _no_code,
     "wrong_type": _wrong_type,
+    "fidelity": _fidelity,
+    "leak": lambda code, constants: float(code.leaked),
 }
 
 
@@ -120,10 +139,16 @@ def _soft_agreement(answer: AnswerEvidence, constants: Constants) -> float:
     )
 
 
+def _grounding(answer: AnswerEvidence, constants: Constants) -> float:
+    claims = answer.claims
+    return 0.0 if claims is None else terms.grounding(claims.checked, claims.false)
+
+
 SOLVER_TERMS: dict[str, SolverTerm] = {
     "accuracy": lambda answer, constants: float(answer.right),
     "format": lambda answer, constants: float(answer.formatted),
     "agreement": _soft_agreement,
+    "grounding": _grounding,
 }
 
 TERMS: Mapping[str, dict[str, Any]] = {

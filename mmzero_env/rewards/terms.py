@@ -88,6 +88,68 @@ def uncertainty(vote: Vote) -> Fraction:
     return 2 * difficulty(vote)
 
 
+def share_of_all(vote: Vote) -> Fraction:
+    """The winner's share of all answers, those that could not vote included.
+
+    Args:
+        vote: A vote, or how answers voted on a label.
+
+    Returns:
+        A share in [0, 1]; 0 without answers.
+    """
+    winners = round(vote.consistency * vote.valid)
+    return Fraction(winners, vote.total) if vote.total else Fraction(0)
+
+
+def fidelity(vote: Vote) -> Fraction:
+    """How often a picture says what it should.
+
+    The share of all hard answers about it that equal the silver label. With labels from
+    the caption this is how far it agrees with its own description, and neither an
+    unreadable nor an ambiguous picture gains by it, as both do by :func:`difficulty`.
+    Ours.
+
+    Args:
+        vote: How the answers about the picture voted on the label.
+
+    Returns:
+        A share in [0, 1].
+    """
+    return share_of_all(vote)
+
+
+def blind(matches: int, answers: int) -> Fraction:
+    """Share of the answers without picture and caption that equal the silver label.
+
+    ``b = matches / answers``; an answer without a box counts as wrong. 0 without
+    answers. Ours, after the reports of models that reason blindly (Vision-SR1, arXiv
+    2508.19652).
+
+    Args:
+        matches: Blind answers equivalent to the label of the hard question.
+        answers: All blind answers.
+
+    Returns:
+        A share in [0, 1].
+    """
+    return Fraction(matches, answers) if answers else Fraction(0)
+
+
+def grounding(checked: int, false: int) -> float:
+    """Share of the checkable claims of an answer's reasoning that are false.
+
+    ``false / checked``; 0 without a checkable claim. Ours.
+
+    Args:
+        checked: Claims that the geometry of the picture decides.
+        false: Those of them that it contradicts.
+
+    Returns:
+        A share in [0, 1].
+    """
+    return false / checked if checked else 0.0
+
+
 def entropy(agreement: Sequence[float]) -> float:
     """Entropy of the answers, ``H = -sum_a p_a ln p_a`` over the distinct answers.
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,32 @@ def texts(*values: str) -> list[Completion]:
 
 def ids(episode: Episode) -> list[str]:
     return [request.id for request in episode.open_requests()]
+
+
+def test_the_hard_question_is_asked_blind_once_a_proposal_if_wanted():
+    plain = EpisodeConfig(codes=1, answers=1, caption_answers=2)
+    asking = replace(plain, blind_answers=3)
+    episode, without = (Episode("e", "map", 5, shape, PROPOSAL) for shape in (asking, plain))
+    assert ids(episode) == [*ids(without), "e/solver/blind/hard"]
+    *others, blind = episode.open_requests()
+    assert [r.seed for r in others] == [r.seed for r in without.open_requests()]
+    assert (blind.role, blind.image, blind.n) == ("solver", None, 3)
+    assert blind.seed == request_seed(5, "e/solver/blind/hard")
+    assert PROPOSAL.hard_question in blind.prompt and PROPOSAL.caption not in blind.prompt
+    for played in (episode, without):
+        played.submit("e/coder", texts(SVG.format(0)))
+        played.draw("e/render/0", picture())
+        for request in played.open_requests():
+            assert not played.finished
+            played.submit(request.id, texts(*(f"{request.id} {k}" for k in range(request.n))))
+    asked, plainly = episode.outcome(), without.outcome()
+    assert asked.blind_answers == {"hard": tuple(f"e/solver/blind/hard {k}" for k in range(3))}
+    assert plainly.blind_answers == {} and asked.caption_answers == plainly.caption_answers
+    assert asked.codes[0].answers == plainly.codes[0].answers
+    only_easy = replace(asking, questions=("easy",), caption_answers=0)
+    assert ids(Episode("e", "map", 5, only_easy, PROPOSAL)) == ["e/coder"]
+    with pytest.raises(UserError, match="blind_answers must be a whole number of at least 0"):
+        EpisodeConfig(blind_answers=-1)
 
 
 def test_the_whole_chain_opens_step_by_step():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmzero_env.leaks import leak_signals, says, word_share, words
+from mmzero_env.leaks import gives_away, leak_signals, run_share, says, word_share, words
 from mmzero_env.protocol import Proposal
 
 PROPOSAL = Proposal(
@@ -82,3 +82,53 @@ def test_known_blind_spots_stay_known():
     )
     for text in hidden:
         assert not leak_signals(text, PROPOSAL).hard_answer
+
+
+@pytest.mark.parametrize(
+    ("text", "leaks"),
+    [
+        ("Cups sold Ana 12 Ben 30 Cy 18", False),
+        ("Cups sold Ana 12 Ben 30 Cy 18 0.50", True),
+        ("Answer: a half", True),
+        ("therefore", True),
+        ("Bar chart of cups sold", False),
+        ("", False),
+    ],
+)
+def test_what_gives_the_answer_away(text, leaks):
+    assert gives_away(text, PROPOSAL) is leaks
+
+
+def test_a_caption_may_ask_for_the_words_that_tell_but_not_for_the_answer():
+    quiz = Proposal("table", "Right answers: Ana 12, Ben 30.", "?", "12", "Mean?", "21")
+    assert not gives_away("Right answers Ana 12 Ben 30", quiz)
+    told = Proposal("table", "Ana 12, Ben 30. Print the answer, 21.", "?", "12", "Mean?", "21")
+    assert gives_away("Ana 12 Ben 30 the answer is 21", told)
+    # The caption states it, and nothing is announced.
+    assert not gives_away("Ana 12 Ben 21", told)
+
+
+PROSE = "A bar chart of cups sold by the kiosk, and in it four blue bars"
+DATA = "Rows: Ana 12 30, Ben 15 31, Cy 18 29, Dee 25 22, Eva 7 9, Flo 3 11."
+
+
+def test_a_recited_caption_gives_everything_away():
+    recited = Proposal("table", PROSE, "?", "4", "How many?", "9")
+    assert gives_away(f"{PROSE}.", recited)
+    assert not gives_away("Cups sold by the kiosk", recited)
+
+
+@pytest.mark.parametrize(
+    ("caption", "text", "share"),
+    [
+        (PROSE, f"title {PROSE.upper()}", 1.0),
+        (PROSE, PROSE.replace(" and ", " 7 "), 6 / 11),
+        (PROSE, "a bar chart of cups sold", 2 / 11),
+        (PROSE, "", 0.0),
+        (DATA, DATA, 0.0),
+        (PROPOSAL.caption, PROPOSAL.caption, 0.0),
+        ("...", "...", 0.0),
+    ],
+)
+def test_how_much_of_a_caption_is_recited(caption, text, share):
+    assert run_share(caption, text) == share

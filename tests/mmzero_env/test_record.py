@@ -26,6 +26,7 @@ from mmzero_env.record import (
 )
 from mmzero_env.record_schema import SCHEMA, EpisodeRecord, fields_of
 from mmzero_env.rendering import Renderer, RenderLimits
+from mmzero_env.replay import compare
 from mmzero_env.rewards import RewardDesign, get_design
 from mmzero_env.utf8 import escape, unescape
 from tests.mmzero_env.recorded import (
@@ -40,6 +41,7 @@ from tests.mmzero_env.recorded import (
 from trainers import cli
 
 DOCS = Path(__file__).parents[2] / "docs" / "records.md"
+SCHEMA_3 = Path(__file__).parent / "schema_3.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,50 @@ def test_caption_answers_are_recorded_where_there_are_any(records):
     object.__setattr__(env.outcome, "caption_answers", {"easy": ("\\boxed{1}", ODD)})
     assert record_of(env)["caption_answers"] == {"easy": ["\\boxed{1}", ODD]}
     assert records[0]["caption_answers"] == {}
+
+
+def test_blind_answers_are_recorded_where_there_are_any(records):
+    env = finished("x")
+    object.__setattr__(env.outcome, "blind_answers", {"hard": ("\\boxed{6}", ODD)})
+    assert record_of(env)["blind_answers"] == {"hard": ["\\boxed{6}", ODD]}
+    assert records[0]["blind_answers"] == {}
+
+
+def test_a_file_of_schema_3_is_read_and_goes_on_in_the_new_one(tmp_path, records):
+    """The file was written by the last revision that wrote schema 3."""
+    path = tmp_path / "old.jsonl"
+    path.write_bytes(SCHEMA_3.read_bytes())
+    old = list(read_records(path))
+    assert [record["id"] for record in old] == ["e0", "e1"]
+    assert [record["schema"] for record in old] == [SCHEMA, SCHEMA]
+    assert all(record["blind_answers"] == {} for record in old)
+    assert list(old[0]) == list(fields_of(EpisodeRecord))
+    assert all(result.difference is None for result in compare(old, workers=0))
+    write_records(path, records[:1])
+    assert list(read_records(path)) == [*old, records[0]]
+    broken = json.loads(SCHEMA_3.read_text().splitlines()[0])
+    del broken["topic"]
+    path.write_text(json.dumps(broken) + "\n")
+    with pytest.raises(UserError, match="line 1: the record lacks topic"):
+        list(read_records(path))
+
+
+def test_a_parquet_file_of_schema_3_is_read_and_goes_on_in_the_new_one(tmp_path, records):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "episodes.parquet"
+    write_records(path, records)
+    table = pq.read_table(path).drop_columns(["blind_answers"])
+    column = pa.array([3] * len(records))
+    pq.write_table(table.set_column(table.column_names.index("schema"), "schema", column), path)
+    assert list(read_records(path)) == records
+    write_records(path, records[:1])
+    assert list(read_records(path)) == [*records, records[0]]
+    # The new schema without its column is damaged, not old.
+    pq.write_table(pq.read_table(path).drop_columns(["blind_answers"]), path)
+    with pytest.raises(UserError, match="row 1: the record lacks blind_answers"):
+        list(read_records(path))
 
 
 def test_what_cannot_be_a_record_is_refused(records, tmp_path):
@@ -306,10 +352,10 @@ def test_damaged_lines_are_named(records, tmp_path):
     vote = {"winner": "3", "consistency": "high", "valid": 1, "total": 1}
     cases = {
         "line 2: expected one JSON object in UTF-8, but": good[1][:-5],
-        "line 2: expected an episode record of schema 3, got schema 2": changed(schema=2),
-        "line 2: expected an episode record of schema 3, got schema None": "[3]",
+        "line 2: expected an episode record of schema 3 or 4, got schema 2": changed(schema=2),
+        "line 2: expected an episode record of schema 3 or 4, got schema None": "[3]",
         "line 2: the record lacks topic": good[1].replace('"topic"', '"subject"'),
-        "line 2: the record has mood, which schema 3 does not know": changed(mood="good"),
+        "line 2: the record has mood, which schema 4 does not know": changed(mood="good"),
         "line 2: codes must be a list, got 7": changed(codes=7),
         "line 2: codes[0] must be an object, got 3": changed(codes=[3]),
         "line 2: population must be a whole number, got True": changed(population=True),
@@ -353,10 +399,10 @@ def test_damaged_parquet_files_are_named(records, tmp_path):
         with pytest.raises(UserError, match=r"episodes\.parquet: expected a whole Parquet file"):
             list(read_records(path))
     pq.write_table(table.drop_columns(["topic", "images"]), path)
-    with pytest.raises(UserError, match=r"schema 3; it lacks topic, images\."):
+    with pytest.raises(UserError, match=r"schema 4; it lacks topic, images\."):
         list(read_records(path))
     for name, values, said in (
-        ("schema", [1] * len(records), "row 1: expected an episode record of schema 3, got"),
+        ("schema", [1] * len(records), "row 1: expected an episode record of schema 3 or 4, got"),
         ("topic", [None] * len(records), "row 1: topic must be a text, got None"),
         ("images", [[]] * len(records), "row 1: expected an episode record"),
         ("codes", ["?"] * len(records), "row 1: expected an episode record"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,14 @@ MALFORMED = episode(proposal=Failure("proposal", "missing_tag"))
 def test_the_registry_holds_every_design_that_is_promised() -> None:
     assert {
         "mm_zero", "mm_zero_official", "mm_zero_paper", "no_solvability_cap", "no_diversity",
-        "r_zero", "visplay", "evolmm", "learnability", "caption_grounded",
+        "r_zero", "visplay", "evolmm", "learnability", "caption_grounded", "audited",
     } <= set(DESIGNS)  # fmt: skip
     for design in DESIGNS.values():
         assert design.summary.endswith(".")
         assert pickle.loads(pickle.dumps(design)) == design
-        assert design.needs_caption_answers == (design.name == "caption_grounded")
-        assert design.caption_answers(7) == (7 if design.needs_caption_answers else 0)
+        grounded = design.name in ("caption_grounded", "audited")
+        assert design.caption_answers(7) == (7 if grounded else 0)
+        assert design.blind_answers(7) == (7 if design.name == "audited" else 0)
 
 
 def test_paper_design_pays_a_bonus_for_what_is_rarer_than_usual() -> None:
@@ -280,7 +282,8 @@ def test_a_design_from_a_file(tmp_path: Path) -> None:
         ("base = 'mm_zer'", "unknown reward design 'mm_zer'.*'mm_zero'"),
         ("base = 3", "base: expected a text, got 3"),
         ("proposer = 3", r"proposer: expected a table \[proposer\], got 3"),
-        ("[coder]\nrendr = 1", "unknown reward setting 'coder.rendr'.*'coder.render'"),
+        ("[coder]\nrendr = 1", "unknown coder term 'rendr'. Did you mean 'render'"),
+        ("[solver]\nrender = 1", "unknown solver term 'render'.*accuracy"),
         ("[coder]\nrender = '1'", "coder.render: expected a finite number, got '1'"),
         ("[constants]\nsolvability_cup = 1", "'solvability_cup'.*'solvability_cap'"),
         ("[constants]\nsolvability_cap = 2", "solvability_cap: expected a number from 0 to 1"),
@@ -293,6 +296,33 @@ def test_a_bad_file_is_named_with_its_mend(tmp_path: Path, text: str, message: s
     with pytest.raises(UserError, match=message) as caught:
         get_design(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\n# base = 'mm_zero'\nbase = 'mm_zer'", 3),
+        ("[coder]\nrender = 1\n\nrendr = 1", 4),
+        ("[proposer]\ndifficulty = 1\n[coder]\ndifficulti = 1", 4),
+        # The same words inside a text are no table.
+        ('summary = """\n[coder]\nrendr = 1\n"""\n[coder]\n"rendr" = 1', 6),
+        ("base = 'mm_zero'\ncoder.rendr = 1", 2),
+        ("base = 'mm_zero'\ncoder = { render = 1, rendr = 2 }", 2),
+        ("[coder]\nrender = [\n  1,\n]", 2),
+        ("[constants]\ntolerance = 0.1\n\nsolvability_cap = 2", 4),
+        ("[constants]\nsolvability_cap = 0.1\ncluster_threshold = 2\nbrevity_words = 1", 3),
+        # Each is fine alone.
+        ("[constants]\ngrading = 'official'\n\ntolerance = 0.1", 4),
+        ("[solver]\naccuracy = nan", 2),
+        ("[coder]\nrender = 1\n\n[painter]\nrender = 1", 4),
+        ("name = 'a'\nlabel_source = 'picture'", 2),
+        ("name = 'a'\nsummary = 2", 2),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(UserError, match=re.escape(f"{path}, line {line}: ")):
+        get_design(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -323,6 +353,16 @@ def test_the_examples_of_the_documentation_run(tmp_path: Path) -> None:
     (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     design = get_design(written(tmp_path, toml))
     assert (design.name, design.constants.tolerance) == ("bold", 0.01)
+
+
+def test_the_documentation_shows_the_weights_of_audited() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```text\n(label_source.*?)```", text, re.DOTALL)
+    values, design = tomllib.loads(shown), get_design("audited")
+    assert values["label_source"] == design.label_source
+    for role in ("proposer", "coder", "solver"):
+        assert values[role] == dict(getattr(design, role))
+    assert Constants(**values["constants"]) == design.constants
 
 
 def test_the_documentation_names_every_term_and_design() -> None:

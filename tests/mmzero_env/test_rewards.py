@@ -50,7 +50,8 @@ def episode(
 ) -> EpisodeOutcome:
     easy, hard = caption or (RIGHT, SPLIT)
     answers: dict[Question, tuple[str, ...]] = {"easy": tuple(easy), "hard": tuple(hard)}
-    return EpisodeOutcome(name, topic, "text", proposal, codes, answers)
+    blind: dict[Question, tuple[str, ...]] = {"hard": (solved("none"),)}
+    return EpisodeOutcome(name, topic, "text", proposal, codes, answers, blind)
 
 
 def votes(*sizes: int) -> Vote:

@@ -64,7 +64,8 @@ def outcomes(draw: st.DrawFn) -> EpisodeOutcome:
         draw(st.sampled_from(["map", "table"])), draw(TEXTS), draw(TEXTS), "1", draw(TEXTS), "2"
     )
     caption = {"easy": ("\\boxed{1}",), "hard": ("\\boxed{2}",)}
-    return EpisodeOutcome("e", topic, "", proposal, tuple(codes), caption)
+    blind = {"hard": ("\\boxed{2}",)}
+    return EpisodeOutcome("e", topic, "", proposal, tuple(codes), caption, blind)
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,7 +20,7 @@ from mmzero_env import self_play_v0 as module
 from mmzero_env.episode import MAX_TEXT
 from mmzero_env.errors import UserError
 from mmzero_env.prompts import PromptSet
-from mmzero_env.protocol import TOPICS
+from mmzero_env.protocol import TOPICS, Request
 from mmzero_env.rewards import get_design
 from tests.mmzero_env.table_game import BAD, GOOD, PROPOSAL, PROPOSAL_TEXT, SMALL, act, play
 
@@ -292,7 +292,9 @@ def test_infos_measure_every_picture():
     assert svg["elements"] == 3 and svg["text_share"] == pytest.approx(1 / 3)
     assert svg["type_entropy"] == pytest.approx(0.9183, abs=1e-4) and svg["cost"] > 3
     assert len(svg["phash"]) == 16 and svg["phash_distance"] is None
-    quiet = {"hard_answer": False, "telltale": False, "question_share": 0.0}
+    quiet = {
+        "hard_answer": False, "telltale": False, "question_share": 0.0, "caption_share": 0.0
+    }  # fmt: skip
     assert first[0]["leaks"] == quiet
     assert first[1]["leaks"] == quiet | {"hard_answer": True, "telltale": True}
     assert (
@@ -486,3 +488,30 @@ def test_a_design_with_labels_from_the_caption_has_them_asked_for():
         env.reset(options={"questions": ["hard"]})
     with pytest.raises(UserError, match="needs the easy question"):
         self_play_v0.env(reward_design="caption_grounded", questions=("hard",))
+
+
+def blind_act(request: Request) -> str:
+    """Answers the hard question wrongly where there is nothing to answer it from."""
+    return "\\boxed{1}" if "/blind/" in request.id else act(request)
+
+
+def test_a_design_that_asks_blind_has_it_asked_and_pays_nothing_for_it():
+    env = self_play_v0.env(**SMALL, reward_design="audited")
+    env.reset(seed=1)
+    asked = []
+    final = play(env, lambda request: asked.append(request.id) or blind_act(request))
+    order = [name.partition("/")[2] for name in dict.fromkeys(asked)]
+    assert order == [
+        "proposer", "coder", "solver/caption/easy", "solver/caption/hard", "solver/blind/hard",
+        "solver/0/easy", "solver/0/hard",
+    ]  # fmt: skip
+    info = final["solver_0"]["info"]
+    assert info["blind_votes"]["hard"]["winner"] == "1" and len(info["turns"]) == 6
+    assert {turn["request"].rpartition("/")[0][-2:] for turn in info["turns"]} == {"/0"}
+    assert info["votes"][0]["labels"]["hard"]["winner"] == "6"
+    env.reset(seed=1)
+    solved = play(env)
+    assert solved["solver_0"]["info"]["votes"][0]["labels"] == {}
+    assert solved["solver_0"]["reward"] == 0
+    assert solved["proposer_0"]["info"]["turns"][0]["terms"]["blind"] == -0.5
+    env.close()

@@ -14,6 +14,7 @@ from mmzero_env.episode import MAX_TEXT
 from mmzero_env.errors import UserError
 from mmzero_env.parsing import parse_proposal
 from mmzero_env.protocol import Completion, Proposal, Request, Response
+from mmzero_env.rewards import get_design
 from mmzero_env.single_role import PATIENCE, Coder, Proposer, Solver
 from mmzero_env.world import players
 from tests.mmzero_env.table_game import BAD, GOOD, PROPOSAL, PROPOSAL_TEXT, act
@@ -264,3 +265,22 @@ def test_views_score_with_labels_from_the_caption(role):
         # Two questions, answered five times from the caption and five times from the picture.
         assert turns == (20 if role == "solver" else 1)
         assert len(info["turns"]) == (10 if role == "solver" else 1)
+
+
+def test_views_ask_blind_what_the_design_compares_with():
+    def guess(request: Request) -> str:
+        return "\\boxed{1}" if "/blind/" in request.id else act(request)
+
+    for role, view in VIEWS.items():
+        env = view(**TINY, **others_of(role, guess), reward_design="audited")
+        env.reset(seed=1)
+        total, info, turns = finish(env, guess)
+        assert info["blind_votes"]["hard"]["winner"] == "1" and total > 0
+        # As with labels from the caption alone, and the hard question five times more.
+        assert turns == (25 if role == "solver" else 1)
+        assert len(info["turns"]) == (10 if role == "solver" else 1)
+    by_picture = get_design("mm_zero", blind_limit=0.5)
+    env = Solver(**TINY, **others_of("solver"), reward_design=by_picture)
+    for question, turns in (("easy", 5), ("hard", 10)):
+        env.reset(seed=1, options={"questions": [question]})
+        assert finish(env, guess)[2] == turns

@@ -177,12 +177,15 @@ def test_a_reward_design_from_a_file_goes_into_the_config(tmp_path):
 
 
 def test_episodes_ask_for_what_the_design_needs(tmp_path):
-    plain, grounded = (
-        config.load("nano-cpu", {"out": str(tmp_path), "reward_design": name})
-        for name in ("mm_zero", "caption_grounded")
+    plain, grounded, audited = (
+        config.load("nano-cpu", {"out": str(tmp_path), "reward_design": name}).episode(
+            codes=2, answers=5
+        )
+        for name in ("mm_zero", "caption_grounded", "audited")
     )
-    assert plain.episode(codes=2, answers=5).caption_answers == 0
-    assert grounded.episode(codes=2, answers=5).caption_answers == 5
+    assert (plain.caption_answers, plain.blind_answers) == (0, 0)
+    assert (grounded.caption_answers, grounded.blind_answers) == (5, 0)
+    assert (audited.caption_answers, audited.blind_answers) == (5, 5)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,33 @@ def outcome(easy: str, hard: str, proposal: Proposal | Failure = PROPOSAL) -> Ep
     answers: dict[Question, tuple[str, ...]] = {"easy": boxed(easy), "hard": boxed(hard)}
     caption: dict[Question, tuple[str, ...]] = {"easy": boxed("2 2"), "hard": boxed("6 6")}
     codes = (CodeOutcome("", "<svg/>", Drawing(IMAGE), answers),)
-    return EpisodeOutcome("e", "t", "", proposal, codes, caption)
+    blind: dict[Question, tuple[str, ...]] = {"hard": boxed("1 2 3")}
+    return EpisodeOutcome("e", "t", "", proposal, codes, caption, blind)
+
+
+LEAKING = '<svg viewBox="0 0 9 9"><text y="9">{}</text></svg>'
+
+
+@pytest.mark.parametrize(
+    ("changes", "blind", "svg", "trained"),
+    [
+        ({}, "1 2 3", LEAKING.format("2"), True),
+        ({}, "1 2 3", LEAKING.format("6"), False),
+        ({"use_leaked": True}, "1 2 3", LEAKING.format("6"), True),
+        ({}, "6 6 3", "<svg/>", False),
+        ({"blind_limit": 1.0}, "6 6 6", "<svg/>", True),
+        ({}, "3 3 6", "<svg/>", True),
+    ],
+)
+def test_the_solver_is_not_trained_on_what_is_not_used(
+    changes: dict, blind: str, svg: str, trained: bool
+) -> None:
+    played = outcome("2 2 2", "6 6 5")
+    codes = (replace(played.codes[0], code=svg),)
+    played = replace(played, codes=codes, blind_answers={"hard": boxed(blind)})
+    design = get_design("audited", **changes)
+    kept = solver_prompts([played], design.score([played]), FilterConfig(), design)
+    assert [(row.label, row.svg) for row in kept] == ([("6", svg)] if trained else [])
 
 
 @pytest.mark.parametrize(

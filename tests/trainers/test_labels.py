@@ -95,6 +95,17 @@ def test_what_a_group_is_graded_by(
     assert len({r.seed for r in policy.requests}) == len(policy.requests)
 
 
+def test_reasoning_is_checked_against_the_picture_that_was_shown(tmp_path: Path) -> None:
+    made = run_config(tmp_path, **{"reward.solver.grounding": "-0.5"})
+    bar = '<svg viewBox="0 0 9 9"><rect fill="red" width="3" height="5"/></svg>'
+    claim = "<think>I see a blue circle</think>\\boxed{5}"
+    policy = Says("")
+    policy.shown = (claim,) * 4
+    shown = [replace(row, svg=svg) for row, svg in zip(rows("5", "5"), (bar, None), strict=True)]
+    groups, _, _ = ask(shown, policy, made, "i1/solver/0")
+    assert [group.rewards[0] for group in groups] == pytest.approx([0.5, 1.0])
+
+
 def test_a_group_without_a_valid_answer_has_no_label(tmp_path: Path) -> None:
     made = run_config(tmp_path, labels="online")
     (group,), used, metrics = ask(rows("7"), Says("- none - -"), made, "i1/solver/0")
@@ -102,7 +113,7 @@ def test_a_group_without_a_valid_answer_has_no_label(tmp_path: Path) -> None:
     assert metrics["labels_changed"] == 1 and used == [None]
 
 
-@pytest.mark.parametrize("name", ["mm_zero", "caption_grounded", "mm_zero_official"])
+@pytest.mark.parametrize("name", ["mm_zero", "caption_grounded", "mm_zero_official", "audited"])
 @pytest.mark.parametrize("hard", ["5 5 6", "6 5.0 5", "- none 7", "- - none", "a b c"])
 @pytest.mark.parametrize("read", ["6 6 2", "- - -"])
 def test_a_label_is_the_one_that_scoring_chooses(name: str, hard: str, read: str) -> None:
@@ -110,7 +121,8 @@ def test_a_label_is_the_one_that_scoring_chooses(name: str, hard: str, read: str
     answers: dict[Question, tuple[str, ...]] = {"easy": boxed("2 2 2"), "hard": boxed(hard)}
     captioned: dict[Question, tuple[str, ...]] = {"easy": boxed("2 2 2"), "hard": boxed(read)}
     code = CodeOutcome("", "<svg/>", Drawing(IMAGE), answers)
-    played = EpisodeOutcome("e", "t", "", PROPOSAL, (code,), captioned)
+    blind: dict[Question, tuple[str, ...]] = {"hard": boxed("1 2 3")}
+    played = EpisodeOutcome("e", "t", "", PROPOSAL, (code,), captioned, blind)
     (scored,) = design.score([played])
     labels = scored.codes[0].labels
     chosen = labels["hard"].winner if "hard" in labels else None

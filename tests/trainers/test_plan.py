@@ -15,7 +15,7 @@ from trainers.plan_activations import Way, decoder_cost, tower_cost
 from trainers.plan_layout import GB, Hardware, Layout
 from trainers.plan_memory import engine_memory, state_bytes, training
 from trainers.plan_prompts import Guesses, PromptTokens
-from trainers.plan_work import stages
+from trainers.plan_work import Work, stages
 
 ONE_GPU = [name for name in config.presets() if name.endswith("-1x80gb")]
 PLAIN = plan.Assumptions()
@@ -170,6 +170,38 @@ def test_the_work_of_the_reference_is_counted():
     assert [work[r].optimizer_steps for r in ("proposer", "coder", "solver")] == [20, 100, 160]
     # 1,280 codes and up to 12,800 answers a step, after a pool of 3,304 with 4 codes each.
     assert work["coder"].completions == 20 * (1280 + 12_800) + 3304 * 5
+
+
+def test_answers_without_the_picture_are_counted_for_designs_that_ask_for_them():
+    settings = {"solver.answers": "10"}
+
+    def counted(design: str, **more: str) -> dict[str, Work]:
+        loaded = config.load("qwen3vl-8b-1x80gb", {**settings, "reward_design": design, **more})
+        perfect = Guesses(parsed=1, rendered=1, kept=1)
+        return stages(loaded, PromptTokens.of(loaded, shape_of(loaded.model), perfect))
+
+    plain, grounded, audited = map(counted, ("mm_zero", "caption_grounded", "audited"))
+    # Once a proposal: 72 a step, 320 a step of the Coder, the pool of the Solver.
+    loaded = config.load("qwen3vl-8b-1x80gb", settings)
+    episodes = {
+        "proposer": 20 * 72,
+        "coder": 20 * loaded.coder.prompts_per_step,
+        "solver": loaded.solver.pool,
+    }
+    for role, answers in (("proposer", 5), ("coder", 5), ("solver", 10)):
+        count = episodes[role]
+        assert grounded[role].completions - plain[role].completions == 2 * answers * count
+        assert audited[role].completions - grounded[role].completions == answers * count
+        assert audited[role].requests - plain[role].requests == 3 * count
+        # A question alone is short: no picture, no caption.
+        blind = audited[role].prompt_tokens - grounded[role].prompt_tokens
+        told = grounded[role].prompt_tokens - plain[role].prompt_tokens
+        assert 0 < blind < 200 * count and told > 2 * 350 * count
+        assert audited[role].pictures == plain[role].pictures
+    assert audited["probe"] == plain["probe"]
+    online = counted("audited", labels="online")["solver"]
+    rows = loaded.solver.steps * loaded.solver.prompts_per_step
+    assert online.completions - audited["solver"].completions == 10 * rows
 
 
 def test_a_model_that_is_not_here_stops_evolve_before_anything_is_written(

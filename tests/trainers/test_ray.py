@@ -64,7 +64,7 @@ def fleet(joined: None) -> Iterator[Fleet]:
 
 
 def played(count: int) -> list[Episode]:
-    shape = EpisodeConfig(codes=2, answers=2)
+    shape = EpisodeConfig(codes=2, answers=2, blind_answers=1)
     return [Episode(f"e{i}", TOPICS[i % len(TOPICS)], i, shape) for i in range(count)]
 
 

@@ -66,7 +66,7 @@ def fingerprint(played: Sequence[Episode], rollouts: Sequence[Rollout], file: Pa
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What a policy that is asked in batches leads to."""
-    played = episodes(6, replace(SHAPE, caption_answers=1))
+    played = episodes(6, replace(SHAPE, caption_answers=1, blind_answers=2))
     rollouts = collect(played, roles(Player()), Painter())
     return fingerprint(played, rollouts, tmp_path_factory.mktemp("expected") / "records.jsonl")
 
@@ -83,7 +83,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_any_order_of_arrival_gives_the_same_bytes(
     expected: bytes, tmp_path: Path, seed: int, max_open: int, mode: Mode, delay: float
 ) -> None:
-    played = episodes(6, replace(SHAPE, caption_answers=1))
+    played = episodes(6, replace(SHAPE, caption_answers=1, blind_answers=2))
     with Streamer(seed, delay=delay) as policy:
         painter = SlowPainter(seed, delay)
         rollouts = collect(played, roles(policy), painter, mode=mode, max_open=max_open)
@@ -95,7 +95,7 @@ def test_any_order_of_arrival_gives_the_same_bytes(
 def test_mixed_with_streaming_ones_a_batched_policy_sees_the_same_batches(
     expected: bytes, tmp_path: Path, streaming: tuple[Role, ...]
 ) -> None:
-    shape = replace(SHAPE, caption_answers=1)
+    shape = replace(SHAPE, caption_answers=1, blind_answers=2)
     batches = []
     for seed in range(5):
         played = episodes(6, shape)

@@ -60,13 +60,17 @@ def test_what_a_stage_learns_from_survives_the_disk(tmp_path):
     save_proposals(tmp_path / "a/prompts", [PROPOSAL, PROPOSAL])
     assert load_proposals(tmp_path / "a/prompts") == [PROPOSAL, PROPOSAL]
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    question = LabelledQuestion("x/0", PROPOSAL, image, "which?", "left", True)
+    question = LabelledQuestion("x/0", PROPOSAL, image, "which?", "left", True, "<svg/>")
     save_questions(tmp_path / "b/prompts", [question])
     (found,) = load_questions(tmp_path / "b/prompts")
     assert np.array_equal(found.image, image) and found.image.dtype == np.uint8
     assert (found.id, found.proposal, found.question, found.label) == (
         question.id, PROPOSAL, "which?", "left",
     )  # fmt: skip
+    assert found.easy_agrees is True and found.svg == "<svg/>"
+    rows = tmp_path / "b/prompts/rows.json"
+    rows.write_text(rows.read_text().replace(', "svg": "<svg/>"', ""))
+    assert load_questions(tmp_path / "b/prompts")[0].svg is None
     (tmp_path / "b/prompts/images.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"images\.npz is damaged"):
         load_questions(tmp_path / "b/prompts")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from trainers.report.document import LIMIT, Written, render, write
 from trainers.report.episode import episode_html, episode_page
+from trainers.report.pages import printable
 from trainers.report.pictures import Pictures
 from trainers.report.run_data import Estimate, Probe, RunData, load
 
@@ -22,6 +23,7 @@ __all__ = [
     "episode_html",
     "episode_page",
     "load",
+    "printable",
     "render",
     "write",
 ]

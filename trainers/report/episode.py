@@ -81,7 +81,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class EpisodeView:
-    """One episode; all texts are raw model output, to be escaped."""
+    """One episode; all texts are raw model output, to be escaped.
+
+    ``unseen`` are answers without the picture, each with its question and what was seen instead.
+    """
 
     id: str
     topic: str
@@ -90,7 +93,7 @@ class EpisodeView:
     asked: tuple[Asked, ...]
     failure: str
     proposal_text: str
-    caption_answers: tuple[tuple[str, tuple[Answer, ...]], ...]
+    unseen: tuple[tuple[str, str, tuple[Answer, ...]], ...]
     reward: Waterfall | None
     codes: tuple[Drawn, ...]
 
@@ -162,9 +165,13 @@ def view(record: EpisodeRecord, pictures: Pictures) -> EpisodeView:
         asked=tuple(asked),
         failure=sentence(record["failure"]),
         proposal_text=shortened(record["proposal_text"]),
-        caption_answers=tuple(
-            (level, tuple(_answer(text, None, truths.get(level)) for text in texts))
-            for level, texts in record["caption_answers"].items()
+        unseen=tuple(
+            (level, how, tuple(_answer(text, None, truths.get(level)) for text in texts))
+            for how, given in (
+                ("from the caption alone", record["caption_answers"]),
+                ("without picture and caption", record["blind_answers"]),
+            )
+            for level, texts in given.items()
         ),
         # A given proposal was written by nobody here: its reward would mean nothing.
         reward=waterfall(record["reward"]) if record["proposal_text"] else None,

@@ -70,6 +70,15 @@ def test_the_truth_is_shown_where_it_is_known() -> None:
     assert unknown.labels == ()
 
 
+def test_answers_without_the_picture_are_shown_apart() -> None:
+    record = world_episode(7, np.random.default_rng(0))
+    record["caption_answers"] = {"easy": ["\\boxed{told}"]}
+    record["blind_answers"] = {"hard": ["\\boxed{guess}"] * 2}
+    text = words(report.episode_page(record))
+    assert "1 answers from the caption alone, easy question told" in text
+    assert "2 answers without picture and caption, hard question guess ✗ false" in text
+
+
 def test_a_failed_proposal_says_why_and_what_was_written() -> None:
     text = words(report.episode_page(failed_episode(1)))
     assert "proposal: missing tag (no <caption>)" in text and "nonsense" in text
