@@ -70,7 +70,7 @@ class Frame:
         self.low, self.high = low - pad, high + pad
         self.count, self.width, self.height = count, width, height
         self.parts: list[str] = []
-        for tick in ticks(self.low, self.high):
+        for tick in ticks(self.low, self.high, max(3, height // 50)):
             y = self.y(tick)
             self.parts.append(
                 f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
