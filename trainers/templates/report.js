@@ -97,11 +97,18 @@
     for (const [name, value] of kept.filters) if (form && form.elements[name]) form.elements[name].value = value;
     if (form) filter();
     const anchor = document.getElementById(kept.anchor[0]);
-    if (anchor && anchor.getClientRects().length) {
-      scrollTo(0, scrollY + anchor.getBoundingClientRect().top - kept.anchor[1]);
-    } else {
+    if (!anchor || !anchor.getClientRects().length) {
       scrollTo(0, kept.top);
+      return;
     }
+    // What comes into view is laid out only then, and may move the rest: look again.
+    let looks = 3;
+    const align = () => {
+      scrollBy(0, anchor.getBoundingClientRect().top - kept.anchor[1]);
+      looks -= 1;
+      if (looks) requestAnimationFrame(align);
+    };
+    align();
   };
   const every = Number(root.dataset.refresh);
   const left = history.state?.watched;

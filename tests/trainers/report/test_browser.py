@@ -305,5 +305,5 @@ def test_a_watched_page_renews_itself_and_stays_as_it_was_left(
     assert card.get_attribute("open") is not None
     assert page.find_element(By.NAME, "iteration").get_attribute("value") == "2"
     assert "e-w-105" not in shown(page) and {"e-w-205", "e-w-399"} <= shown(page)
-    assert page.execute_script(place) == pytest.approx(top, abs=2)
+    assert soon(page, lambda: page.execute_script(place) == pytest.approx(top, abs=2))
     assert page.get_log("browser") == []
