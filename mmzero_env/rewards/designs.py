@@ -8,8 +8,10 @@ does not render counts 0; and its Coder is paid as in ``mm_zero``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.rewards.constants import Constants
@@ -61,16 +63,39 @@ def read_design(path: Path) -> RewardDesign:
     """The design that a TOML file describes.
 
     Raises:
-        UserError: If the file cannot be used; the message names it.
+        UserError: If the file cannot be used; the message names it, and the line.
     """
     found = read_settings(path)
+    if found.base not in DESIGNS:
+        raise found.error("base", unknown("reward design", found.base, DESIGNS))
+    base = DESIGNS[found.base]
     try:
-        if found.base not in DESIGNS:
-            raise unknown("reward design", found.base, DESIGNS)
-        design = DESIGNS[found.base].with_overrides(**found.settings)
+        design = base.with_overrides(**found.settings)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise found.error(_at_fault(base, found.settings, str(error)), error) from error
     return replace(design, name=found.name, summary=found.summary or design.summary)
+
+
+def _at_fault(base: RewardDesign, settings: Mapping[str, Any], message: str) -> str:
+    """Which of several settings a design refuses with a message."""
+
+    def refusal(some: Mapping[str, Any]) -> str:
+        try:
+            base.with_overrides(**some)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    for name, value in settings.items():
+        if refusal({name: value}) == message:
+            return name
+    # Each is fine alone: the first one that does not go with those before it.
+    names = list(settings)
+    return next(
+        names[count]
+        for count in range(len(names))
+        if refusal({name: settings[name] for name in names[: count + 1]})
+    )
 
 
 _MM_ZERO = register(

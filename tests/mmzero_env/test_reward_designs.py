@@ -282,7 +282,8 @@ def test_a_design_from_a_file(tmp_path: Path) -> None:
         ("base = 'mm_zer'", "unknown reward design 'mm_zer'.*'mm_zero'"),
         ("base = 3", "base: expected a text, got 3"),
         ("proposer = 3", r"proposer: expected a table \[proposer\], got 3"),
-        ("[coder]\nrendr = 1", "unknown reward setting 'coder.rendr'.*'coder.render'"),
+        ("[coder]\nrendr = 1", "unknown coder term 'rendr'. Did you mean 'render'"),
+        ("[solver]\nrender = 1", "unknown solver term 'render'.*accuracy"),
         ("[coder]\nrender = '1'", "coder.render: expected a finite number, got '1'"),
         ("[constants]\nsolvability_cup = 1", "'solvability_cup'.*'solvability_cap'"),
         ("[constants]\nsolvability_cap = 2", "solvability_cap: expected a number from 0 to 1"),
@@ -295,6 +296,33 @@ def test_a_bad_file_is_named_with_its_mend(tmp_path: Path, text: str, message: s
     with pytest.raises(UserError, match=message) as caught:
         get_design(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\n# base = 'mm_zero'\nbase = 'mm_zer'", 3),
+        ("[coder]\nrender = 1\n\nrendr = 1", 4),
+        ("[proposer]\ndifficulty = 1\n[coder]\ndifficulti = 1", 4),
+        # The same words inside a text are no table.
+        ('summary = """\n[coder]\nrendr = 1\n"""\n[coder]\n"rendr" = 1', 6),
+        ("base = 'mm_zero'\ncoder.rendr = 1", 2),
+        ("base = 'mm_zero'\ncoder = { render = 1, rendr = 2 }", 2),
+        ("[coder]\nrender = [\n  1,\n]", 2),
+        ("[constants]\ntolerance = 0.1\n\nsolvability_cap = 2", 4),
+        ("[constants]\nsolvability_cap = 0.1\ncluster_threshold = 2\nbrevity_words = 1", 3),
+        # Each is fine alone.
+        ("[constants]\ngrading = 'official'\n\ntolerance = 0.1", 4),
+        ("[solver]\naccuracy = nan", 2),
+        ("[coder]\nrender = 1\n\n[painter]\nrender = 1", 4),
+        ("name = 'a'\nlabel_source = 'picture'", 2),
+        ("name = 'a'\nsummary = 2", 2),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(UserError, match=re.escape(f"{path}, line {line}: ")):
+        get_design(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
