@@ -107,8 +107,21 @@ def build_parser() -> argparse.ArgumentParser:
         "report",
         help="(re)write the report of a run",
         description="Write report.html into a run directory, finished or not.",
+        epilog="example: mmzero report runs/nano-cpu --watch",
     )
     report.add_argument("run", type=Path, metavar="RUN_DIR", help="a run directory")
+    report.add_argument(
+        "--watch",
+        action="store_true",
+        help="write it anew while the run goes on, until it is finished or Ctrl-C",
+    )
+    report.add_argument(
+        "--interval",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="between two looks at the run with --watch (default: 10)",
+    )
     report.set_defaults(command=_report)
 
     replay = commands.add_parser(
@@ -275,23 +288,27 @@ def _finish(out: Path) -> None:
     from trainers import report
 
     data = report.load(out)
-    path = report.write(out)
+    written = report.write(out)
     if data.probe is not None:
         print_table(
             "true accuracy of each role before → after each iteration, with 95 % intervals",
             data.probe,
         )
-    print(f"report: {path}")
+    print(f"report: {written.path}")
 
 
 def _report(args: argparse.Namespace) -> int:
     """``mmzero report``."""
     from trainers import report
+    from trainers.report import watch
 
-    path = report.write(args.run)
-    for sentence in report.load(args.run).missing:
+    if args.watch:
+        watch.watch(args.run, args.interval)
+        return 0
+    written = report.write(args.run)
+    for sentence in written.notes:
         print(f"note: {sentence}", file=sys.stderr)
-    print(f"report: {path}")
+    print(f"report: {written.path}")
     return 0
 
 

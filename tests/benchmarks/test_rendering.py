@@ -17,7 +17,7 @@ from benchmarks.rendering_paths import (
 )
 from mmzero_env.protocol import Drawing
 from mmzero_env.rendering import BACKENDS
-from tests.trainers.test_report import Page
+from tests.trainers.html_page import Page
 
 RED = '<svg xmlns="http://www.w3.org/2000/svg" width="6" height="4"><rect width="6" height="4" fill="red"/></svg>'  # noqa: E501
 
