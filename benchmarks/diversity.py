@@ -15,8 +15,6 @@ import argparse
 import importlib
 import importlib.util
 import math
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +28,7 @@ from scipy.spatial.distance import squareform
 
 from benchmarks import script
 from benchmarks.findings import Findings, Ratio, Spread, Table
+from benchmarks.peak_memory import peak_mib
 from mmzero_env.diversity import ORDER, SMOOTHING, THRESHOLD, clusters
 
 Bleu = Callable[[list[str], list[str]], float]
@@ -107,12 +106,6 @@ def timed(work: Callable[[], NDArray[np.int64]]) -> tuple[float, NDArray[np.int6
     start = time.process_time()
     result = work()
     return time.process_time() - start, result
-
-
-def peak_mib() -> float:
-    """Most memory that this process ever held, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 / (1024 if sys.platform == "darwin" else 1)
 
 
 @dataclass(frozen=True)

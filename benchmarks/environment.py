@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import resource
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from benchmarks import script
 from benchmarks.findings import Findings, Ratio, Spread, Table
+from benchmarks.peak_memory import peak_mib
 from mmzero_env import self_play_v0
 from mmzero_env.parsing import extract_svg, parse_proposal
 from mmzero_env.protocol import CodeOutcome, EpisodeOutcome, Proposal, Request
@@ -126,8 +126,7 @@ def costs(marks: Iterable[int], **arguments: Any) -> dict[int, tuple[float, floa
             play(env, script)
         spent = time.process_time() - started
         done = mark
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        found[mark] = (spent / span * 1000, peak)
+        found[mark] = (spent / span * 1000, peak_mib())
     env.close()
     return found
 

@@ -12,7 +12,6 @@ stage begins with are not part of a step.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ import torch
 import agents
 from benchmarks import script
 from benchmarks.findings import Findings, Ratio, Spread, Table
+from benchmarks.peak_memory import peak_mib
 from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.protocol import ROLES, Drawing, RenderJob, Request, Response, Role
 from mmzero_env.rendering import Renderer
@@ -151,7 +151,7 @@ def measure(args: argparse.Namespace) -> Findings:
     for role in ROLES:
         with tempfile.TemporaryDirectory() as scratch:
             found[role] = steps_of(role, args.steps, Path(scratch), args.pool)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mib()
     return Findings(
         {"peak_mib": peak, "seconds": found},
         (

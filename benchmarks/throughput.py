@@ -17,8 +17,6 @@ import argparse
 import json
 import os
 import resource
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from agents.process_keeper import KeptProcess
 from benchmarks import script, throughput_page
 from benchmarks.catalogue import CATALOGUE, ROOT, Entry
 from benchmarks.cells import Cell, Cells, duration
@@ -44,6 +43,8 @@ TAIL = 15
 PATIENCE, LEAST_PATIENCE = 20, 1800.0
 """A script is stopped after so many times what it should take, and after so many seconds at
 least: then it hangs."""
+GRACE = 10.0
+"""Seconds that a script which is stopped has to end by itself."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables that change what is measured; written down where they are set."""
 
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     records = measure(chosen, args.out, args.quick, args.words)
     page = args.out / throughput_page.PAGE.name
     atomic.write_text(page, throughput_page.page(records, quick=args.quick))
-    _show(records)
+    _show(records, args.out)
     print(f"tables: {page}")
     if args.publish:
         for name in throughput_page.publish({e.name: records[e.name] for e in chosen}):
@@ -195,7 +196,7 @@ def call(entry: Entry, quick: bool, out: Path) -> Cell:
     target, log = target.with_suffix(".json").resolve(), log.with_suffix(".log")
     for path in (target, log):
         path.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     python = sys.executable if entry.python == "python" else entry.python
     command = [python, "-m", entry.module, "--json", str(target)]
     load, began, spent = os.getloadavg()[0], time.monotonic(), _cpu()
@@ -203,9 +204,7 @@ def call(entry: Entry, quick: bool, out: Path) -> Cell:
     seconds = time.monotonic() - began
     if code or not target.exists():
         how = f"ended with exit code {code}" if code else "wrote no figures"
-        raise ScriptError(
-            f"{entry.name} {how} after {duration(seconds)}; all of it: {log}", _tail(log)
-        )
+        raise ScriptError(f"{entry.name} {how} after {duration(seconds)}", _tail(log))
     return {
         "seconds": round(seconds, 1),
         "cpu_seconds": round(_cpu() - spent, 1),
@@ -224,33 +223,20 @@ def _wait(command: Sequence[str], log: Path, expected: float) -> int:
     limit = max(LEAST_PATIENCE, PATIENCE * expected)
     # In a checkout the modules that count are those beside this one.
     where = ROOT if (ROOT / "pyproject.toml").exists() else None
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=where,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            return process.wait(limit)
-        except subprocess.TimeoutExpired:
-            reason = f"{command[2]} was stopped after {duration(limit)}: it hangs"
-            raise ScriptError(reason, _tail(log)) from None
-        finally:
-            if process.poll() is None:
-                _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number, patience in ((signal.SIGINT, 10.0), (signal.SIGKILL, None)):
-        os.killpg(process.pid, number)
-        try:
-            process.wait(patience)
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    try:
+        process = KeptProcess(command, log=log, env=os.environ, grace=GRACE, cwd=where)
+    except OSError as error:
+        raise ScriptError(str(error), ()) from error
+    deadline = time.monotonic() + limit
+    try:
+        while (code := process.returncode) is None:
+            if time.monotonic() > deadline:
+                reason = f"{command[2]} was stopped after {duration(limit)}: it hangs"
+                raise ScriptError(reason, _tail(log))
+            time.sleep(0.05)
+    finally:
+        process.stop()
+    return code
 
 
 def _tail(log: Path) -> list[str]:
@@ -274,10 +260,11 @@ def _announce(records: Mapping[str, Record], ahead: Sequence[Entry], quick: bool
     console = Console(stderr=True)
     whole = about(sum(entry.expected(quick) for entry in ahead))
     names = ", ".join(entry.name for entry in ahead) or "none"
-    console.print(Text(f"to run: {len(ahead)} scripts, {whole} on two idle cores: {names}"))
+    coming = f"to run: {len(ahead)} scripts, {whole} on two idle cores: {names}"
+    console.print(Text(coming), soft_wrap=True)
     for name, record in records.items():
         if record["status"] != "measured":
-            console.print(Text(f"{record['status']}: {name}, {said(record)}"))
+            console.print(Text(f"{record['status']}: {name}, {said(record)}"), soft_wrap=True)
 
 
 def said(record: Record) -> str:
@@ -286,7 +273,7 @@ def said(record: Record) -> str:
     return f"{record['reason']} → {mend}" if mend else str(record["reason"])
 
 
-def _show(records: Mapping[str, Record]) -> None:
+def _show(records: Mapping[str, Record], out: Path) -> None:
     """Print ratios and what became of each script."""
     console = Console() if sys.stdout.isatty() else Console(width=script.WIDTH)
     named = {entry.name: records[entry.name] for entry in CATALOGUE if entry.name in records}
@@ -312,9 +299,10 @@ def _show(records: Mapping[str, Record]) -> None:
     )
     for name, record in named.items():
         if record["status"] != "measured":
-            console.print(Text(f"{record['status']}: {name}, {said(record)}"))
+            console.print(Text(f"{record['status']}: {name}, {said(record)}"), soft_wrap=True)
         if record["status"] == "failed":
             console.print(Text("\n".join(f"    {line}" for line in record["tail"])))
+            console.print(f"    all of it: {out / 'logs' / name}.log", soft_wrap=True)
     busy = [name for name, record in named.items() if throughput_page.was_busy(record)]
     if busy:
         console.print(Text(f"The machine was busy during {', '.join(busy)}: quote none of these."))

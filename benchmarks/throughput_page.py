@@ -255,7 +255,9 @@ def publish(records: Mapping[str, Record]) -> list[str]:
         if record["status"] != MEASURED and before.get(name, {}).get("status") == MEASURED:
             kept.append(name)
         else:
-            provenance.write_result(RESULTS / f"{name}.json", record)
+            # What a script wrote when it failed names folders of this machine.
+            public = {key: value for key, value in record.items() if key != "tail"}
+            provenance.write_result(RESULTS / f"{name}.json", public)
     write_page()
     return kept
 

@@ -112,6 +112,10 @@ def test_a_script_that_fails_is_reported_and_the_others_go_on(fake, tmp_path, mo
     assert "and the reason" in said.out
     assert "and the reason" in (tmp_path / "out" / "bench-throughput.md").read_text()
     assert json.loads((tmp_path / "out" / "good.json").read_text())["status"] == "measured"
+    # The page of the documentation names no folder of this machine.
+    record = json.loads((tmp_path / "out" / "bad.json").read_text())
+    throughput_page.publish({"bad": record})
+    assert record["tail"] and "tail" not in (throughput_page.RESULTS / "bad.json").read_text()
     # Mended, it is done by the next call, and nothing else is.
     (fake / "broken").unlink()
     assert bench(tmp_path, "--quick") == 0
