@@ -37,6 +37,8 @@ class Constants:
         exact_thresholds: Compare means as fractions rather than as floats.
         strict_format: A mark or wrapper around the final box costs the format point.
         fidelity_cap: Largest fidelity of one code that pays the Coder.
+        grounding_silence: Share of false claims that reasoning without a checkable claim
+            counts as.
         paraphrase_overlap: Overlap of two captions' figures from which one is taken for
             a paraphrase of the other.
         use_leaked: Whether a picture is used although its writing gives something away.
@@ -71,6 +73,7 @@ class Constants:
     exact_thresholds: bool = True
     strict_format: bool = False
     fidelity_cap: float = 1.0
+    grounding_silence: float = 0.0
     paraphrase_overlap: float = 0.6
     use_leaked: bool = True
     blind_limit: float = 1.0
@@ -92,6 +95,7 @@ class Constants:
             "coder_solvability_cap",
             "memory_enough",
             "fidelity_cap",
+            "grounding_silence",
             "paraphrase_overlap",
             "blind_limit",
             "label_consistency",

@@ -217,6 +217,7 @@ register(
         constants=Constants(
             coder_solvability_cap=0.5,
             fidelity_cap=0.5,
+            grounding_silence=0.25,
             use_leaked=False,
             blind_limit=0.5,
             label_consistency=0.8,

@@ -141,7 +141,9 @@ def _soft_agreement(answer: AnswerEvidence, constants: Constants) -> float:
 
 def _grounding(answer: AnswerEvidence, constants: Constants) -> float:
     claims = answer.claims
-    return 0.0 if claims is None else terms.grounding(claims.checked, claims.false)
+    if claims is None:
+        return 0.0
+    return terms.grounding(claims.checked, claims.false, constants.grounding_silence)
 
 
 SOLVER_TERMS: dict[str, SolverTerm] = {

@@ -135,19 +135,20 @@ def blind(matches: int, answers: int) -> Fraction:
     return Fraction(matches, answers) if answers else Fraction(0)
 
 
-def grounding(checked: int, false: int) -> float:
+def grounding(checked: int, false: int, silence: float = 0.0) -> float:
     """Share of the checkable claims of an answer's reasoning that are false.
 
-    ``false / checked``; 0 without a checkable claim. Ours.
+    ``false / checked``, and ``silence`` without a checkable claim. Ours.
 
     Args:
         checked: Claims that the geometry of the picture decides.
         false: Those of them that it contradicts.
+        silence: What saying nothing that can be checked counts as.
 
     Returns:
         A share in [0, 1].
     """
-    return false / checked if checked else 0.0
+    return false / checked if checked else silence
 
 
 def entropy(agreement: Sequence[float]) -> float:
