@@ -33,7 +33,9 @@ from tests.mmzero_env.table_game import SMALL, lively, play
 
 AEC = sorted(id for id in pettingzoo.aec_registry if id.startswith("mmzero/"))
 PARALLEL = sorted(id for id in pettingzoo.parallel_registry if id.startswith("mmzero/"))
-VIEWS = sorted(id for id in gymnasium.registry if id.startswith("mmzero/"))
+# Its actions are numbers; tests/mmzero_env/test_structured_proposer.py has its checks.
+STRUCTURED = "mmzero/StructuredProposer-v0"
+VIEWS = sorted(id for id in gymnasium.registry if id.startswith("mmzero/") and id != STRUCTURED)
 TINY = {"image_size": 32, "render_workers": 0}
 
 # A space of text is neither a Box nor an array; PettingZoo may say that much, not more.
@@ -43,6 +45,7 @@ ALLOWED = ("Observation is not a NumPy", "Observation space", "Action space", "A
 def test_every_environment_is_registered():
     assert AEC == PARALLEL == ["mmzero/self-play-v0"]
     assert VIEWS == ["mmzero/Coder-v0", "mmzero/Proposer-v0", "mmzero/Solver-v0"]
+    assert STRUCTURED in gymnasium.registry
 
 
 @pytest.fixture
@@ -160,6 +163,20 @@ def test_vector_environments_need_no_option(id, mode):
                 break
             results = [env.step(act) for env, act in zip(single, actions, strict=True)]
             expected = [each[0] for each in results]
+        assert rewards.shape == (2,) and np.isfinite(rewards).all()
+    finally:
+        vector.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_the_structured_view_runs_in_vector_environments(mode):
+    vector = gymnasium.make_vec(STRUCTURED, num_envs=2, vectorization_mode=mode)
+    try:
+        observations, _ = vector.reset(seed=7)
+        assert vector.observation_space.contains(observations)
+        vector.action_space.seed(1)
+        observations, rewards, *_ = vector.step(vector.action_space.sample())
+        assert vector.observation_space.contains(observations)
         assert rewards.shape == (2,) and np.isfinite(rewards).all()
     finally:
         vector.close()
