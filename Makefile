@@ -2,6 +2,7 @@
 # make test     the whole test suite
 # make docs     the documentation as a site, every broken link an error
 # make test-vllm  tests against a real vLLM on the CPU, in an environment of its own
+# make test-eval  tests against the real lmms-eval, in an environment of its own
 # Each target does its own set-up from a fresh clone; the second call skips it.
 
 SHELL := bash
@@ -11,6 +12,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
+EVAL_VENV := .venv-eval
 # The first of these that is new enough builds the environment.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell \
 	$(p) -c 'import sys; print(sys.executable if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
@@ -19,20 +21,23 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
+EVAL_PIP := $(EVAL_VENV)/bin/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 ARGS ?=
 EVOLVE_ARGS ?= $(ARGS)
 
-.PHONY: help evolve test test-vllm docs lint format clean
+.PHONY: help evolve test test-vllm lmms-eval test-eval docs lint format clean
 
 help:
 	@echo 'make evolve [ARGS="--iterations 3 --seed 1"]   run the self-evolution loop (mmzero evolve)'
 	@echo 'make test   [ARGS="-k parsing"] [WORKERS=2]    run the tests (pytest)'
 	@echo 'make test-vllm [ARGS="-k adapters"]            tests against a real vLLM (.venv-vllm, 3.6 GB)'
 	@echo 'make docs                                      the documentation as a site, in site/'
+	@echo 'make lmms-eval                                 the environment of `mmzero eval --suite paper`'
+	@echo 'make test-eval                                 tests against the real lmms-eval (.venv-eval, 1.5 GB)'
 	@echo 'make lint                                      ruff, formatting and types'
 	@echo 'make format                                    let ruff rewrite the files'
-	@echo 'make clean                                     remove .venv, .venv-vllm and caches; runs/ stays'
+	@echo 'make clean                                     remove .venv, .venv-vllm, .venv-eval and caches; runs/ stays'
 	@echo 'PYTHON=/path/to/python3 chooses the interpreter (3.11 or newer).'
 
 evolve: $(VENV)/.stamp-train
@@ -40,7 +45,7 @@ evolve: $(VENV)/.stamp-train
 
 # One thread a worker: two workers with two threads each would fight over two cores.
 test: $(VENV)/.stamp-dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not gpu and not alone' $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not gpu and not alone and not lmms_eval' $(ARGS)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'alone and not gpu' $(ARGS) || [ $$? -eq 5 ]  # 5: none
 
 # One thread: the nano model's matrices are small, and threads that wait for each other on a
@@ -52,6 +57,12 @@ docs: $(VENV)/.stamp-docs
 	@$(BIN)/mkdocs build --strict --quiet
 	@echo 'built: site/index.html'
 
+lmms-eval: $(EVAL_VENV)/.stamp
+
+# The two environments meet: the tests run in .venv and start lmms-eval from .venv-eval.
+test-eval: $(VENV)/.stamp-dev $(EVAL_VENV)/.stamp
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m lmms_eval $(ARGS)
+
 lint: $(VENV)/.stamp-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -62,10 +73,10 @@ format: $(VENV)/.stamp-dev
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(EVAL_VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python $(VLLM_VENV)/bin/python:
+$(BIN)/python $(VLLM_VENV)/bin/python $(EVAL_VENV)/bin/python:
 	@if [ -z '$(PYTHON)' ]; then \
 		echo 'error: Python 3.11 or newer was not found; python3 is '"$$(python3 --version 2>&1 || true)"'.'; \
 		echo '       Install one (Debian, Ubuntu: sudo apt-get install python3.11 python3.11-venv;'; \
@@ -113,4 +124,17 @@ $(VLLM_VENV)/.stamp: pyproject.toml constraints.txt constraints-vllm.txt tests/v
 	@$(VLLM_VENV)/bin/python tests/vllm/torchvision_shim.py
 	@$(VLLM_VENV)/bin/python -c 'import torchvision, vllm' 2> $(VLLM_VENV)/import.log || { \
 		cat $(VLLM_VENV)/import.log >&2; exit 1; }
+	@touch $@
+
+# lmms-eval pins tools that nothing here needs and asks for torchvision: hence an environment
+# beside .venv, filled from a list instead of from what it declares. torch alone is installed
+# with what it declares, since its CUDA build needs libraries that its CPU build has not.
+# Compiling what is never imported would take half of the time.
+$(EVAL_VENV)/.stamp: constraints-eval.txt | $(EVAL_VENV)/bin/python
+	@echo 'installing lmms-eval into $(EVAL_VENV) (once; 1.5 GB, a minute)'
+	@$(EVAL_PIP) install -q --no-compile $(if $(TORCH_INDEX),--no-deps --index-url '$(TORCH_INDEX)') \
+		-c constraints-eval.txt "$$(grep '^torch==' constraints-eval.txt)"
+	@$(EVAL_PIP) install -q --no-compile --no-deps -r constraints-eval.txt
+	@OPENAI_API_KEY=none $(EVAL_VENV)/bin/python -c 'import lmms_eval.evaluator, lmms_eval.models.chat.openai' \
+		2> $(EVAL_VENV)/import.log || { cat $(EVAL_VENV)/import.log >&2; exit 1; }
 	@touch $@

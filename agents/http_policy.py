@@ -94,7 +94,6 @@ class HttpPolicy(ABC):
 
     def close(self) -> None:
         """Give up what is open and let go of connections. Safe to repeat."""
-        self._closing = True
         if self._background.running:
             with contextlib.suppress(PolicyError, TimeoutError):
                 self._background.submit(self._shut()).result(timeout=10)
@@ -130,6 +129,9 @@ class HttpPolicy(ABC):
 
     async def _shut(self) -> None:
         tasks = list(self._open)
+        # Not before: a task that was cancelled by its caller must not end with an error that
+        # nobody waits for.
+        self._closing = True
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -110,7 +110,7 @@ class OpenAIPolicy(HttpPolicy):
         for option, value in (("extra_body", extra_body), ("headers", headers)):
             if value is not None and not isinstance(value, Mapping):
                 raise UserError(f"{option} must be a mapping, came {value!r}")
-        model, url = _parts(argument)
+        model, url = model_and_url(argument)
         hosted = url == _HOSTED
         settings = EndpointSettings(
             timeout=timeout,
@@ -238,8 +238,12 @@ class OpenAIPolicy(HttpPolicy):
         )
 
 
-def _parts(argument: str) -> tuple[str, str]:
-    """Model and base URL of ``MODEL@URL``."""
+def model_and_url(argument: str) -> tuple[str, str]:
+    """Model and base URL of ``MODEL@URL``.
+
+    Raises:
+        UserError: If the argument is no such pair.
+    """
     model, _, url = argument.partition("@http")
     url = f"http{url}" if url else _HOSTED
     if not model or re.search(r"\s", argument):

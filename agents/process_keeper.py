@@ -39,13 +39,20 @@ class KeptProcess:
         log: File that its standard output and error are appended to.
         env: Its whole environment.
         grace: Seconds between asking it to end and killing it.
+        cwd: Folder that it starts in; None is that of this process.
 
     Raises:
         OSError: If the program cannot be started.
     """
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, env: Mapping[str, str], grace: float = 15.0
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str],
+        grace: float = 15.0,
+        cwd: Path | None = None,
     ) -> None:
         """See the class."""
         self._grace = grace
@@ -58,6 +65,7 @@ class KeptProcess:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 env=dict(env),
+                cwd=cwd,
                 start_new_session=True,
             )
         assert self._keeper.stdout is not None

@@ -44,6 +44,8 @@ class VllmSettings:
         device: ``"auto"``, ``"cpu"`` or ``"gpu"``; auto is what this build of vLLM is for.
         threads: Threads of a server on a CPU; 0 leaves it to OpenMP, which takes all cores.
             Small models are several times faster on one.
+        pictures: Most pictures of one prompt. The roles have one at most; some downstream sets
+            have several an item.
     """
 
     max_model_len: int = 0
@@ -55,6 +57,7 @@ class VllmSettings:
     dtype: str = "auto"
     device: str = "auto"
     threads: int = 0
+    pictures: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that vLLM would refuse minutes later."""
@@ -66,8 +69,9 @@ class VllmSettings:
                 f"max_lora_rank is one of {', '.join(map(str, LORA_RANKS))}, "
                 f"came {self.max_lora_rank}"
             )
-        if self.tensor_parallel < 1:
-            raise UserError(f"tensor_parallel must be at least 1, came {self.tensor_parallel}")
+        for name in ("tensor_parallel", "pictures"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, came {getattr(self, name)}")
         if not 0 < self.gpu_memory <= 1:
             raise UserError(f"gpu_memory is a share above 0 and at most 1, came {self.gpu_memory}")
         if self.dtype not in ("auto", "bfloat16", "float16", "float32"):
@@ -86,8 +90,8 @@ class VllmSettings:
         options: dict[str, Any] = {
             "dtype": "float32" if cpu and self.dtype == "auto" else self.dtype,
             "logprobs_mode": "processed_logprobs",
-            # One picture a prompt and no video: vLLM sizes its buffers for the worst prompt.
-            "limit_mm_per_prompt": {"image": 1, "video": 0},
+            # As few pictures as will do and no video: vLLM sizes its buffers for the worst prompt.
+            "limit_mm_per_prompt": {"image": self.pictures, "video": 0},
         }
         if self.max_model_len:
             options["max_model_len"] = self.max_model_len

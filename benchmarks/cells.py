@@ -42,6 +42,7 @@ class Cells:
         self._settings = json.loads(json.dumps(dict(settings)))
         self.done: dict[str, Cell] = {}
         self.seconds: dict[str, float] = {}
+        self.failed: dict[str, Exception] = {}
         if self._path.exists():
             self._read()
         else:
@@ -54,6 +55,8 @@ class Cells:
         *,
         title: str,
         stream: TextIO | None = None,
+        expected: Mapping[str, float] | None = None,
+        errors: tuple[type[Exception], ...] = (),
     ) -> dict[str, Cell]:
         """Do what is not done yet, with progress on standard error.
 
@@ -61,22 +64,32 @@ class Cells:
             work: What computes each cell, by key, in order.
             title: Shown beside the bar.
             stream: Where progress goes instead.
+            expected: Seconds that each cell is thought to take, where cells differ much; the time
+                that is left is read from it. None takes all cells for equal.
+            errors: Exceptions that end a cell but not the benchmark: they are kept in ``failed``,
+                and the cell is done again by the next call.
 
         Returns:
-            The results of all keys of ``work``, in its order.
+            The results of all keys of ``work`` but those that failed, in its order.
         """
         missing = [key for key in work if key not in self.done]
-        shown = _Shown(title, len(work), len(work) - len(missing), stream or sys.stderr)
+        ahead = {key: 1.0 if expected is None else expected[key] for key in missing}
+        shown = _Shown(title, len(work), ahead, stream or sys.stderr)
         with shown:
             for key in missing:
                 shown.begin(key)
                 began = time.monotonic()
-                found = work[key]()
+                try:
+                    found = work[key]()
+                except errors as error:
+                    self.failed[key] = error
+                    shown.end(key, time.monotonic() - began, failed=True)
+                    continue
                 spent = time.monotonic() - began
                 self._append({"key": key, "seconds": round(spent, 3), "cell": found})
                 self.done[key], self.seconds[key] = found, spent
                 shown.end(key, spent)
-        return {key: self.done[key] for key in work}
+        return {key: self.done[key] for key in work if key in self.done}
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
@@ -113,9 +126,10 @@ class Cells:
 class _Shown:
     """A bar on a terminal, a line a cell elsewhere; both with the time that is left."""
 
-    def __init__(self, title: str, total: int, done: int, stream: TextIO):
+    def __init__(self, title: str, total: int, ahead: Mapping[str, float], stream: TextIO):
         self._stream, self._title, self._total = stream, title, total
-        self._done, self._fresh, self._spent = done, 0, 0.0
+        self._ahead, self._expected, self._spent = dict(ahead), 0.0, 0.0
+        self._done = done = total - len(ahead)
         self._bar: Progress | None = None
         if stream.isatty():
             self._bar = Progress(
@@ -143,19 +157,18 @@ class _Shown:
         if self._bar is not None:
             self._bar.update(self._task, description=f"{self._title}: {key}")
 
-    def end(self, key: str, seconds: float) -> None:
-        self._done, self._fresh, self._spent = (
-            self._done + 1,
-            self._fresh + 1,
-            self._spent + seconds,
-        )
-        ahead = (self._total - self._done) * self._spent / self._fresh
-        left = f"about {duration(ahead)} left" if self._done < self._total else "done"
+    def end(self, key: str, seconds: float, *, failed: bool = False) -> None:
+        self._done += 1
+        self._expected += self._ahead.pop(key)
+        self._spent += seconds
+        ahead = sum(self._ahead.values()) * self._spent / self._expected
+        left = f"about {duration(ahead)} left" if self._ahead else "done"
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, left=left)
         else:
             where = f"{self._title} {self._done}/{self._total}"
-            self._line(f"{where}: {key} in {duration(seconds)}, {left}")
+            how = "FAILED after" if failed else "in"
+            self._line(f"{where}: {key} {how} {duration(seconds)}, {left}")
 
     def _line(self, text: str) -> None:
         if self._bar is not None:

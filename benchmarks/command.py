@@ -11,7 +11,11 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-BENCHMARKS: tuple[str, ...] = ("benchmarks.rewards", "benchmarks.hacks.command")
+BENCHMARKS: tuple[str, ...] = (
+    "benchmarks.rewards",
+    "benchmarks.hacks.command",
+    "benchmarks.throughput",
+)
 """Modules of the subcommands, in the order of the help."""
 
 

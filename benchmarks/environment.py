@@ -1,28 +1,26 @@
 """How fast the environment is without any model, and what 100,000 odd actions do to it.
 
-python -m benchmarks.environment [--episodes 300] [--long 10000] [--fuzz 100000] [--out FILE.json]
+    python -m benchmarks.environment [--episodes 300] [--rounds 5] [--long 10000] [--fuzz 100000]
 
 All figures are CPU time of this one process, so a busy machine changes them little. The
-players are scripted (right four times out of five), and their time counts.
+players are scripted (right four times out of five), and their time counts. Rates are taken in
+turn, round by round, so that ratios are of the same minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
-import resource
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
+from benchmarks.peak_memory import peak_mib
 from mmzero_env import self_play_v0
 from mmzero_env.parsing import extract_svg, parse_proposal
 from mmzero_env.protocol import CodeOutcome, EpisodeOutcome, Proposal, Request
@@ -31,6 +29,12 @@ from mmzero_env.world import players
 
 SPAN = 100
 """Episodes over which the cost at a mark is averaged."""
+PLAIN, APART, DRAWN, SCORED = (
+    "turns a second, nothing drawn",
+    "the same without diversity",
+    "turns a second, drawn at 448 px",
+    "episodes parsed, voted on and scored a second",
+)
 
 
 class Script:
@@ -122,8 +126,7 @@ def costs(marks: Iterable[int], **arguments: Any) -> dict[int, tuple[float, floa
             play(env, script)
         spent = time.process_time() - started
         done = mark
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        found[mark] = (spent / span * 1000, peak)
+        found[mark] = (spent / span * 1000, peak_mib())
     env.close()
     return found
 
@@ -227,52 +230,93 @@ def _check_end(env: Any, report: FuzzReport) -> None:
         raise AssertionError(f"a reward that is not finite: {env.infos}")
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def rates(episodes: int, rounds: int) -> dict[str, list[float]]:
+    """What is done in a CPU second by kind, one number a round."""
+    ways = {
+        PLAIN: lambda: turns_a_second(episodes, render_backend=None),
+        APART: lambda: turns_a_second(episodes, render_backend=None, reward_design="no_diversity"),
+        DRAWN: lambda: turns_a_second(episodes, render_workers=0),
+        SCORED: lambda: scored_a_second(episodes),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, rate in ways.items():
+            found[name].append(rate())
+    return found
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__, "--out")
     parser.add_argument("--episodes", type=int, default=300, help="episodes behind each rate")
+    parser.add_argument("--rounds", type=int, default=5, help="repetitions of the rates")
     parser.add_argument("--long", type=int, default=10_000, help="length of the long run, 0: none")
     parser.add_argument("--fuzz", type=int, default=100_000, help="odd actions; 0: none")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
-    args = parser.parse_args()
-    rows: list[tuple[str, str]] = []
-    for name, arguments in (
-        ("turns a second, nothing drawn", {"render_backend": None}),
-        ("the same without diversity", {"render_backend": None, "reward_design": "no_diversity"}),
-        ("turns a second, drawn at 448 px", {"render_workers": 0}),
-    ):
-        rows.append((name, f"{turns_a_second(args.episodes, **arguments):,.0f}"))
-    rate = scored_a_second(args.episodes)
-    rows.append(("episodes parsed, voted on and scored a second", f"{rate:,.0f}"))
-    if args.long:
-        marks = sorted({mark for mark in (100, 1000, 10_000, args.long) if mark <= args.long})
-        for mark, (cost, peak) in costs(marks, render_backend=None).items():
-            rows.append(
-                (f"an episode before number {mark:,}", f"{cost:.2f} ms, peak {peak:.0f} MiB")
-            )
-    figures: dict[str, Any] = dict(rows)
-    if args.fuzz:
-        report = fuzz(args.fuzz)
-        rows.append(
-            (f"{report.actions:,} odd actions", f"{report.episodes:,} episodes, no exception")
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Rates, a long run, odd actions."""
+    found = rates(args.episodes, args.rounds)
+    marks = [mark for mark in (100, 1000, 10_000) if mark < args.long]
+    spent = costs([*marks, args.long], render_backend=None) if args.long else {}
+    report = fuzz(args.fuzz) if args.fuzz else None
+    return Findings(
+        {
+            "a_second": found,
+            "long_run": {
+                str(mark): {"cpu_ms": cost, "peak_mib": peak}
+                for mark, (cost, peak) in spent.items()
+            },
+            "odd_actions": report
+            # asdict() makes no plain dictionaries of counters.
+            and {**vars(report), "turns": dict(report.turns), "ends": dict(report.ends)},
+        },
+        tuple(_tables(found, spent, report)),
+        tuple(_ratios(found, spent)),
+        seeds=(0, 1, 2),
+        packages=("cairosvg", "pillow"),
+    )
+
+
+def _tables(
+    found: Mapping[str, Sequence[float]],
+    spent: Mapping[int, tuple[float, float]],
+    report: FuzzReport | None,
+) -> Iterable[Table]:
+    rows = tuple((name, Spread.of(values).text(0)) for name, values in found.items())
+    yield Table("environment, one core, CPU time", ("what", "median (smallest to largest)"), rows)
+    if spent:
+        yield Table(
+            "a long run, nothing drawn",
+            ("episode before number", "CPU ms", "peak memory, MiB"),
+            tuple((f"{mark:,}", f"{c:.2f}", f"{m:.0f}") for mark, (c, m) in spent.items()),
         )
-        rows.append(("slowest step among them", f"{report.slowest * 1000:.0f} ms"))
-        figures["fuzz"] = {
-            "actions": report.actions,
-            "episodes": report.episodes,
-            "turns": dict(report.turns),
-            "ends": dict(report.ends),
-            "slowest": report.slowest,
-        }
-    table = Table(title="environment, one core, CPU time")
-    table.add_column("what")
-    table.add_column("figure", justify="right")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-    if args.out is not None:
-        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+    if report is not None:
+        yield Table(
+            "odd actions",
+            ("actions", "episodes", "exceptions", "slowest step, CPU ms"),
+            ((f"{report.actions:,}", f"{report.episodes:,}", "0", f"{report.slowest * 1e3:.0f}"),),
+            "Rewards and terms were finite, and every failure had a reason.",
+        )
+
+
+def _ratios(
+    found: Mapping[str, Sequence[float]], spent: Mapping[int, tuple[float, float]]
+) -> Iterable[Ratio]:
+    for name, slow in (("diversity", PLAIN), ("drawing", DRAWN)):
+        fast = APART if slow == PLAIN else PLAIN
+        yield Ratio.of(f"turns a second without {name} / with it", found[fast], found[slow])
+    if len(spent) > 1:
+        first, *_, last = spent
+        what = f"cost of an episode before number {last:,} / before {first:,}"
+        yield Ratio.of(what, [spent[last][0]], [spent[first][0]])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    return script.run("environment", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """What a whole ``mmzero evolve`` costs: time by stage and memory of all its processes.
 
-python -m benchmarks.evolve_cost [--preset nano-cpu] [--out FILE.json] [-- EVOLVE ARGS]
+python -m benchmarks.evolve_cost [--preset nano-cpu] [-- EVOLVE ARGS]
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
-from rich.console import Console
-from rich.table import Table
+
+from benchmarks import script
+from benchmarks.findings import Findings, Table
+from mmzero_env.errors import EngineError
 
 
 def memory(pid: int) -> int:
@@ -41,13 +44,20 @@ def shares(run: Path) -> dict[str, dict[str, float]]:
     return dict(spent)
 
 
-def main() -> None:
-    """Run, watch, print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__, "--out")
     parser.add_argument("--preset", default="nano-cpu")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
     parser.add_argument("evolve", nargs="*", help="further arguments of mmzero evolve")
-    args = parser.parse_args()
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Run and watch.
+
+    Raises:
+        EngineError: If the run fails.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"
         command = [sys.executable, "-m", "trainers.cli", "evolve", "--quiet"]
@@ -59,25 +69,33 @@ def main() -> None:
             time.sleep(0.2)
         wall = time.monotonic() - started
         if process.returncode:
-            sys.exit(process.returncode)
-        spent = shares(run)
-    table = Table(title=f"mmzero evolve --preset {args.preset}")
-    for name in ("part", "seconds", "share"):
-        table.add_column(name, justify="left" if name == "part" else "right")
-    known = 0.0
-    for stage, parts in spent.items():
-        for part, seconds in parts.items():
-            known += seconds
-            table.add_row(f"{stage}: {part}", f"{seconds:.1f}", f"{seconds / wall:.0%}")
-    rest = wall - known
-    table.add_row("pools, probe, report, start", f"{rest:.1f}", f"{rest / wall:.0%}")
-    table.add_row("total", f"{wall:.1f}", "100%")
-    Console().print(table)
-    print(f"peak memory of all processes: {peak / 2**30:.2f} GiB")
-    if args.out is not None:
-        figures = {"wall_seconds": wall, "peak_bytes": peak, "seconds": spent, "rest": rest}
-        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+            raise EngineError(f"mmzero evolve ended with exit code {process.returncode}")
+        spent, seed = shares(run), json.loads((run / "config.json").read_text())["seed"]
+    parts = {
+        f"{stage}: {part}": seconds
+        for stage, each in spent.items()
+        for part, seconds in each.items()
+    }
+    rest = wall - sum(parts.values())
+    rows = [*parts.items(), ("pools, probe, report, start", rest), ("total", wall)]
+    return Findings(
+        {"wall_seconds": wall, "peak_bytes": peak, "seconds": spent, "rest": rest},
+        (
+            Table(
+                f"mmzero evolve --preset {args.preset}",
+                ("part", "wall s", "share"),
+                tuple((name, f"{spent:.1f}", f"{spent / wall:.0%}") for name, spent in rows),
+                f"One run; peak memory of all processes together {peak / 2**30:.2f} GiB.",
+            ),
+        ),
+        seeds=(seed,),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, watch, print."""
+    return script.run("evolve_cost", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

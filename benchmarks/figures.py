@@ -1,6 +1,6 @@
 """What one Python figure costs in the sandbox, and how much of it is the start.
 
-python -m benchmarks.figures [--size 448] [--repeat 5] [--out DIR] [--json FILE.json]
+    python -m benchmarks.figures [--size 448] [--repeat 5] [--out DIR]
 
 CPU time counts every process of the sandbox, bubblewrap included: this process adopts
 the orphans of the sandboxes, so their time is booked to it. Wall time means something on
@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import resource
 import statistics
-import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
+from mmzero_env.errors import UserError
 from mmzero_env.rendering.figures import FigureSandbox, missing_for_figures
 from mmzero_env.rendering.limits import RenderLimits
 
@@ -162,18 +162,22 @@ image.save("map.png")
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one code, medians over the repetitions, in milliseconds.
+    """Cost of one code in milliseconds, one number a repetition.
 
     Attributes:
         cpu: User and system time of all processes of the sandbox.
         wall: Time until the picture was there.
     """
 
-    cpu: float
-    wall: float
+    cpu: tuple[float, ...]
+    wall: tuple[float, ...]
+
+    def texts(self) -> tuple[str, str]:
+        """Both as text."""
+        return Spread.of(self.cpu).text(0), Spread.of(self.wall).text(0)
 
 
-def measure(sandbox: FigureSandbox, code: str, repeat: int) -> Cost:
+def cost(sandbox: FigureSandbox, code: str, repeat: int) -> Cost:
     """Draw a code some times."""
     cpu, wall = [], []
     for _ in range(repeat):
@@ -183,46 +187,75 @@ def measure(sandbox: FigureSandbox, code: str, repeat: int) -> Cost:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         user = after.ru_utime - before.ru_utime
         cpu.append(1000 * (user + after.ru_stime - before.ru_stime))
-    return Cost(statistics.median(cpu), statistics.median(wall))
+    return Cost(tuple(cpu), tuple(wall))
 
 
-def main() -> None:
-    """Measure, print, and write what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--size", type=int, default=448)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--out", type=Path, help="directory for the pictures")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    options = parser.parse_args()
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Draw every code, and an empty one for the start.
+
+    Raises:
+        UserError: If figures cannot be drawn here, or a code is not drawn.
+    """
     missing = missing_for_figures()
     if missing is not None:
-        sys.exit(missing)
+        raise UserError(missing)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    sandbox = FigureSandbox(options.size, RenderLimits())
-    start = measure(sandbox, EMPTY, options.repeat)
-    costs = {name: measure(sandbox, code, options.repeat) for name, code in CODES.items()}
-    table = Table("code", "CPU ms", "wall ms", "start, share of CPU")
-    table.add_row("(the start alone)", f"{start.cpu:.0f}", f"{start.wall:.0f}", "")
-    for name, cost in costs.items():
-        share = min(1.0, start.cpu / cost.cpu)
-        table.add_row(name, f"{cost.cpu:.0f}", f"{cost.wall:.0f}", f"{share:.0%}")
-    mean = statistics.mean(cost.cpu for cost in costs.values())
-    share = start.cpu / mean
-    wall = statistics.mean(cost.wall for cost in costs.values())
-    table.add_row("mean", f"{mean:.0f}", f"{wall:.0f}", f"{share:.0%}")
-    Console().print(table, f"{1000 / mean:.1f} figures a second and core")
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        for name, code in CODES.items():
-            drawing = sandbox.draw(code)
-            if drawing.image is None:
-                sys.exit(f"{name}: {drawing.failure}")
-            Image.fromarray(drawing.image).save(options.out / f"{name}.png")
-    if options.json is not None:
-        figures = {"size": options.size, "start": asdict(start)}
-        figures["codes"] = {name: asdict(cost) for name, cost in costs.items()}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    sandbox = FigureSandbox(args.size, RenderLimits())
+    start = cost(sandbox, EMPTY, args.repeat)
+    costs = {name: cost(sandbox, code, args.repeat) for name, code in CODES.items()}
+    if args.out is not None:
+        _save(sandbox, args.out)
+    return found(args.size, start, costs)
+
+
+def found(size: int, start: Cost, costs: Mapping[str, Cost]) -> Findings:
+    """Tables and ratios of what was measured."""
+    means = [statistics.mean(turn) for turn in zip(*(c.cpu for c in costs.values()), strict=True)]
+    rows = [("(the start alone)", *start.texts())]
+    rows += [(name, *each.texts()) for name, each in costs.items()]
+    mean = Spread.of(means)
+    return Findings(
+        {
+            "size": size,
+            "start": asdict(start),
+            "codes": {name: asdict(each) for name, each in costs.items()},
+        },
+        (
+            Table(
+                f"one Python figure of {size} px in the sandbox",
+                ("code", "CPU ms", "wall ms"),
+                tuple(rows),
+                f"Mean over the codes: {mean.text(0)} CPU ms, "
+                f"{1000 / mean.median:.1f} figures a second and core.",
+            ),
+        ),
+        (Ratio.of("the start alone / a figure, CPU time", start.cpu, means),),
+        packages=("matplotlib", "pillow"),
+    )
+
+
+def _save(sandbox: FigureSandbox, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, code in CODES.items():
+        drawing = sandbox.draw(code)
+        if drawing.image is None:
+            raise UserError(f"{name} was not drawn: {drawing.failure}")
+        Image.fromarray(drawing.image).save(folder / f"{name}.png")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and write what was asked for."""
+    return script.run("figures", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,7 +1,7 @@
 """One optimizer step of each role on a model of real size with random weights.
 
     python -m benchmarks.gpu_step --shape 4b --lora 16
-    python -m benchmarks.gpu_step --shape 8b --lora 16 --out benchmarks/results/gpu-step-8b.json
+    python -m benchmarks.gpu_step --shape 8b --lora 16 --json gpu-step-8b.json
     python -m benchmarks.gpu_step --shape 4b --lora 0 --dtype float32 --autocast   # 102 GB
 
 The model has the shape of Qwen3-VL-4B or -8B, from the configurations that ship with
@@ -24,26 +24,21 @@ counts it. The peak memory is set beside what ``mmzero plan`` predicts.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
 
-from benchmarks.facts import machine_facts
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from benchmarks.random_policy import RandomPolicy
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Role
@@ -188,7 +183,7 @@ def operations(shape: ModelShape, work: Work, role: Role) -> Operations:
     return Operations(model, model + again)
 
 
-def measure(policy: RandomPolicy, work: Work, role: Role, device: torch.device) -> dict[str, Any]:
+def step_of(policy: RandomPolicy, work: Work, role: Role, device: torch.device) -> dict[str, Any]:
     """One step of a role after one that warms up.
 
     Returns:
@@ -317,7 +312,7 @@ def run(shape: ModelShape, work: Work, device: torch.device, peak: float | None)
     )
     found: dict[str, Any] = {}
     for role in ROLES:
-        figures = measure(policy, work, role, device)
+        figures = step_of(policy, work, role, device)
         counted = operations(shape, work, role)
         plan = predicted(shape, work, role, triton=device.type == "cuda")
         peaks = [each["peak_bytes"] or 0 for each in figures["phases"].values()]
@@ -337,12 +332,37 @@ def run(shape: ModelShape, work: Work, device: torch.device, peak: float | None)
     return found
 
 
-def main() -> None:
-    """Measure, print, write."""
-    args = _arguments()
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__, "--out")
+    usual = Work()
+    parser.add_argument("--shape", choices=SHAPES, default="4b")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--lora", type=int, default=usual.lora, help="rank; 0 trains all weights")
+    parser.add_argument("--groups", type=int, default=usual.groups)
+    parser.add_argument("--group-size", type=int, default=usual.size)
+    parser.add_argument("--micro-batch", type=int, default=usual.micro_batch)
+    parser.add_argument("--prompt", type=int, default=usual.prompt, help="tokens")
+    parser.add_argument("--completion", type=int, default=usual.completion, help="tokens")
+    parser.add_argument("--pixels", type=int, default=usual.pixels, help="side of a picture")
+    parser.add_argument(
+        "--checkpointing", action=argparse.BooleanOptionalAction, default=usual.checkpointing
+    )
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=usual.dtype)
+    parser.add_argument("--autocast", action="store_true", help="bfloat16 over float32 weights")
+    parser.add_argument("--peak-tflops", type=float, help="of the card, dense bfloat16")
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """A step of every role.
+
+    Raises:
+        UserError: If there is no such device, or a size cannot be.
+    """
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("error: no CUDA device here; --shape tiny --device cpu runs without one")
+        raise UserError("no CUDA device here; --shape tiny --device cpu runs without one")
     work = Work(
         groups=args.groups,
         size=args.group_size,
@@ -360,72 +380,62 @@ def main() -> None:
     peak = known if args.peak_tflops is None else args.peak_tflops
     quiet_transformers()
     shape = shape_of(SHAPES[args.shape])
-    try:
-        found = run(shape, work, device, peak)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from error
-    _print(found, card, peak)
-    if args.out is not None:
-        result = {
-            "command": f"python -m benchmarks.gpu_step {shlex.join(sys.argv[1:])}",
+    roles = run(shape, work, device, peak)
+    name = "nano" if args.shape == "tiny" else shape.name
+    return Findings(
+        {
             "device": card,
             "peak_tflops": peak,
             "shape": {"name": shape.name, "source": shape.source, "parameters": shape.parameters},
             "adapter_parameters": adapter_parameters(shape, work.lora) if work.lora else 0,
             "work": asdict(work),
-            "roles": found,
-            "facts": machine_facts(("torch", "transformers", "trl", "peft")),
-        }
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    usual = Work()
-    parser.add_argument("--shape", choices=SHAPES, default="4b")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--lora", type=int, default=usual.lora, help="rank; 0 trains all weights")
-    parser.add_argument("--groups", type=int, default=usual.groups)
-    parser.add_argument("--group-size", type=int, default=usual.size)
-    parser.add_argument("--micro-batch", type=int, default=usual.micro_batch)
-    parser.add_argument("--prompt", type=int, default=usual.prompt, help="tokens")
-    parser.add_argument("--completion", type=int, default=usual.completion, help="tokens")
-    parser.add_argument("--pixels", type=int, default=usual.pixels, help="side of a picture")
-    parser.add_argument(
-        "--checkpointing", action=argparse.BooleanOptionalAction, default=usual.checkpointing
+            "roles": roles,
+        },
+        (_table(roles, name, card, peak),),
+        tuple(
+            Ratio(f"planned / measured peak memory, {role}, {name}", Spread.of([total / found]))
+            for role, figures in roles.items()
+            if (found := figures["peak_bytes"]) and (total := figures["plan_total_bytes"])
+        ),
+        seeds=(0,),
+        packages=("peft",),
     )
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=usual.dtype)
-    parser.add_argument("--autocast", action="store_true", help="bfloat16 over float32 weights")
-    parser.add_argument("--peak-tflops", type=float, help="of the card, dense bfloat16")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
-    return parser.parse_args()
 
 
-def _print(found: dict[str, Any], card: str, peak: float | None) -> None:
-    known = "peak unknown" if peak is None else f"peak {peak:g} TFLOP/s"
-    table = Table(title=f"one optimizer step on {card}, {known}")
-    for name in ("role", "phase", "seconds", "peak GB", "tokens/s", "MFU", "HFU", "plan GB"):
-        table.add_column(name, justify="left" if name in ("role", "phase") else "right")
-    for role, figures in found.items():
-        for name, each in figures["phases"].items():
-            table.add_row(role, name, f"{each['seconds']:.2f}", _gigabytes(each["peak_bytes"]))
-        shares = ("-" if figures[k] is None else f"{figures[k]:.1%}" for k in ("mfu", "hfu"))
-        table.add_row(
-            role,
-            "step",
-            f"{figures['seconds']:.2f}",
-            _gigabytes(figures["peak_bytes"]),
-            f"{figures['tokens_a_second']:.0f}",
-            *shares,
-            _gigabytes(figures["plan_total_bytes"]),
+def _table(roles: Mapping[str, Any], name: str, card: str, peak: float | None) -> Table:
+    rows = []
+    for role, figures in roles.items():
+        for phase, each in figures["phases"].items():
+            seconds, held = f"{each['seconds']:.2f}", _gigabytes(each["peak_bytes"])
+            rows.append((role, phase, seconds, held, "", "", "", ""))
+        shares = ("–" if figures[k] is None else f"{figures[k]:.1%}" for k in ("mfu", "hfu"))
+        rows.append(
+            (
+                role,
+                "step",
+                f"{figures['seconds']:.2f}",
+                _gigabytes(figures["peak_bytes"]),
+                f"{figures['tokens_a_second']:.0f}",
+                *shares,
+                _gigabytes(figures["plan_total_bytes"]),
+            )
         )
-    Console(width=120).print(table)
+    known = "peak unknown" if peak is None else f"peak {peak:g} TFLOP/s"
+    return Table(
+        f"one optimizer step of {name} on {card}, {known}",
+        ("role", "phase", "seconds", "peak GB", "tokens/s", "MFU", "HFU", "plan GB"),
+        tuple(rows),
+    )
 
 
 def _gigabytes(size: int | None) -> str:
-    return "-" if size is None else f"{size / 1e9:.2f}"
+    return "–" if size is None else f"{size / 1e9:.2f}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    return script.run("gpu_step", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,31 +1,30 @@
 """What one GRPO step of 64 nano rollouts costs, by role and by part.
 
-    python -m benchmarks.grpo_step [--steps 5] [--out FILE.json]
+    python -m benchmarks.grpo_step [--steps 5] [--pool N]
 
 Each role plays 64 completions a step (8 groups of 8): the Proposer whole episodes
 with 2 codes and 4 answers a question, the Coder episodes with 5 answers, the Solver
 answers to labelled questions. Reported is CPU time of the process and its render
-worker on one thread, without the first step, which warms up.
+worker on one thread, without the first step, which warms up; the pools of prompts that a
+stage begins with are not part of a step.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 import agents
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
+from benchmarks.peak_memory import peak_mib
 from mmzero_env.caption_memory import CaptionMemory
 from mmzero_env.protocol import ROLES, Drawing, RenderJob, Request, Response, Role
 from mmzero_env.rendering import Renderer
@@ -87,8 +86,10 @@ class TimedRenderer:
         return self._clock.timed("render", lambda: self._renderer.render(jobs))
 
 
-def measure(role: Role, steps: int, folder: Path) -> dict[str, float]:
-    """CPU seconds a step of one role's stage, by part."""
+def steps_of(
+    role: Role, steps: int, folder: Path, pool: int | None = None
+) -> dict[str, list[float]]:
+    """CPU seconds of one role's stage by part, one number a step."""
     config = configs.load(
         "nano-cpu",
         {
@@ -96,6 +97,7 @@ def measure(role: Role, steps: int, folder: Path) -> dict[str, float]:
             f"{role}.steps": str(steps + 1),
             f"{role}.prompts_per_step": "8",
             f"{role}.group_size": "8",
+            **({} if pool is None else {f"{role}.pool": str(pool)}),
         },
     )
     clock = Clock()
@@ -126,39 +128,59 @@ def measure(role: Role, steps: int, folder: Path) -> dict[str, float]:
                 note=lambda text: None,
             )
         )
-    total, generate, render = np.diff(np.array(marks), axis=0).mean(axis=0)
-    return {
-        "generate": float(generate),
-        "render": float(render),
-        "train and score": float(total - generate - render),
-        "total": float(total),
-    }
+    total, generate, render = np.diff(np.array(marks), axis=0).T
+    found = (generate, render, total - generate - render, total)
+    return {part: each.tolist() for part, each in zip(PARTS, found, strict=True)}
 
 
-def main() -> None:
-    """Measure the three roles and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
-    args = parser.parse_args()
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__, "--out")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a role that count")
+    parser.add_argument(
+        "--pool", type=int, help="proposals behind the prompts of a stage (default: the preset's)"
+    )
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """The three roles by part."""
     torch.set_num_threads(1)
     quiet_transformers()
-    found = {}
+    found: dict[Role, Mapping[str, Sequence[float]]] = {}
     for role in ROLES:
         with tempfile.TemporaryDirectory() as scratch:
-            found[role] = measure(role, args.steps, Path(scratch))
-    table = Table(title="CPU seconds of one GRPO step of 64 nano rollouts, one thread")
-    table.add_column("part")
-    for role in ROLES:
-        table.add_column(role, justify="right")
-    for part in PARTS:
-        table.add_row(part, *(f"{found[role][part]:.2f}" for role in ROLES))
-    Console().print(table)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory {peak:.0f} MiB, {os.cpu_count()} CPUs, torch {torch.__version__}")
-    if args.out is not None:
-        args.out.write_text(json.dumps({"peak_mib": peak, "seconds": found}, indent=2) + "\n")
+            found[role] = steps_of(role, args.steps, Path(scratch), args.pool)
+    peak = peak_mib()
+    return Findings(
+        {"peak_mib": peak, "seconds": found},
+        (
+            Table(
+                "one GRPO step of 64 nano rollouts, one thread, CPU seconds",
+                ("part", *ROLES),
+                tuple(
+                    (part, *(Spread.of(found[role][part]).text() for role in ROLES))
+                    for part in PARTS
+                ),
+                f"Median over the steps (smallest to largest); peak memory {peak:.0f} MiB.",
+            ),
+        ),
+        tuple(
+            Ratio.of(
+                f"generating / a whole step, CPU, {role}",
+                found[role]["generate"],
+                found[role]["total"],
+            )
+            for role in ROLES
+        ),
+        seeds=(configs.load("nano-cpu", {}).seed,),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    return script.run("grpo_step", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -15,14 +15,16 @@ import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from benchmarks import script
+from benchmarks.findings import Findings, Table
 from benchmarks.svg_mutation import Mutator, corpus_seeds
 from mmzero_env.protocol import Failure, RenderJob
 from mmzero_env.rendering import Renderer, RenderLimits, vet
@@ -237,41 +239,85 @@ def _plain(text: str) -> str:
     return _ESCAPE.sub(character, _COMMENT.sub("", text))
 
 
-def main() -> int:
-    """Fuzz and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draw-share", type=float, default=0.0, metavar="SHARE")
     parser.add_argument("--backend", default="cairosvg")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="print one case and examine it")
     parser.add_argument("--save", type=Path, default=Path("runs/guard_fuzz"), metavar="FOLDER")
-    args = parser.parse_args()
-    console = Console()
-    if args.only is not None:
-        code = Mutator(corpus_seeds(), args.seed).case(args.only)
-        sys.stdout.write(code.encode("utf-8", "backslashreplace").decode() + "\n")
-        console.print(examine(code, RenderLimits()))
-        return 0
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Fuzz, and save what escaped."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         tally = fuzz(args.count, args.seed, args.draw_share, args.backend, progress)
+    seconds, slowest = tally.slowest
+    tables = [
+        Table(
+            "mutated documents",
+            (
+                "documents",
+                "seed",
+                "past the guard and should not be",
+                "slowest, CPU ms",
+                "its case",
+            ),
+            (
+                (
+                    f"{args.count:,}",
+                    str(args.seed),
+                    f"{len(tally.escaped):,}",
+                    f"{seconds * 1e3:.0f}",
+                    str(slowest),
+                ),
+            ),
+            "Time is that of the guard, two independent checks and, where drawn, the asking.",
+        )
+    ]
     for title, counts in (("verdicts", tally.verdicts), ("drawings", tally.drawings)):
         if counts:
-            table = Table("reason", "documents", title=title)
-            for reason, number in counts.most_common():
-                table.add_row(reason, f"{number:,}")
-            console.print(table)
-    console.print(f"slowest: {tally.slowest[0]:.3f} CPU s, case {tally.slowest[1]}")
-    for number, reason in tally.limited:
-        console.print(f"{reason}: case {number}")
+            rows = tuple((reason, f"{number:,}") for reason, number in counts.most_common())
+            tables.append(Table(title, ("reason", "documents"), rows))
+    notes = [f"{reason}: case {number}" for number, reason in tally.limited]
     for number, problem, code in tally.escaped:
         args.save.mkdir(parents=True, exist_ok=True)
         path = args.save / f"seed{args.seed}-case{number}.svg"
         path.write_bytes(code.encode("utf-8", "surrogatepass"))
-        console.print(f"escaped: case {number}, {path}: {problem}", markup=False)
-    return 1 if tally.escaped else 0
+        notes.append(f"escaped: case {number}, {path}: {problem}")
+    return Findings(
+        {
+            "count": args.count,
+            "verdicts": dict(tally.verdicts),
+            "drawings": dict(tally.drawings),
+            "slowest": {"cpu_seconds": seconds, "case": slowest},
+            "escaped": [{"case": n, "problem": problem} for n, problem, _ in tally.escaped],
+            "ended_by_a_limit": [{"case": n, "reason": reason} for n, reason in tally.limited],
+        },
+        tuple(tables),
+        notes=tuple(notes),
+        seeds=(args.seed,),
+        packages=("lxml", "cairosvg", "tinycss2", "cssselect2"),
+        ok=not tally.escaped,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fuzz and print; exit code 1 if anything escaped."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.only is None:
+        return script.run("guard_fuzz", parser, measure, argv)
+    code = Mutator(corpus_seeds(), args.seed).case(args.only)
+    sys.stdout.write(code.encode("utf-8", "backslashreplace").decode() + "\n")
+    print(examine(code, RenderLimits()))
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

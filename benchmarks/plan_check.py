@@ -1,6 +1,7 @@
 """What ``mmzero plan`` predicts of the nano model's memory against what is measured.
 
-    python -m benchmarks.plan_check [--rank 16] [--checkpointing] [--json FILE]
+    python -m benchmarks.plan_check [--rank 16] [--checkpointing]
+    python -m benchmarks.plan_check --all        # with and without either
 
 A real step of training is run on the CPU in float32, through TRL and everything below it, on
 rows of one length and on rows of mixed lengths. Parameters, gradients and AdamW's moments are
@@ -12,18 +13,14 @@ the model filled. For real shapes on a GPU: ``python -m benchmarks.gpu_step``.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from safetensors import safe_open
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import DynamicCache
@@ -31,6 +28,8 @@ from transformers import DynamicCache
 from agents.adapters import AdapterSettings, RoleView, with_adapters
 from agents.transformers import TransformersPolicy
 from agents.vllm_settings import NANO
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from mmzero_env.protocol import Completion, Request, Response
 from trainers import config as configs
 from trainers.episode_trainer import EpisodeTrainer
@@ -113,7 +112,7 @@ def check(rank: int = 0, *, checkpointing: bool = False) -> list[Check]:
     way = Way(torch.float32, rank, checkpointing, vision=not rank)
     how = Training(torch.float32, False, way)
     config = replace(configs.load("nano-cpu", {}), lora_rank=rank)
-    steps = [measure(rank, checkpointing, lengths) for lengths in LENGTHS.values()]
+    steps = [watch(rank, checkpointing, lengths) for lengths in LENGTHS.values()]
     checks = [*_files(shape.parameters), *_states(config, how, rank, steps[0])]
     for name, step, bound in zip(LENGTHS, steps, BOUNDS, strict=True):
         # Away from GPUs the head scores every position but the last of each row.
@@ -163,7 +162,7 @@ def _cache(predicted: int) -> Check:
     return Check("key-value cache of 80 tokens", predicted * ids.numel(), held)
 
 
-def measure(rank: int, checkpointing: bool, lengths: tuple[int, int]) -> Step:
+def watch(rank: int, checkpointing: bool, lengths: tuple[int, int]) -> Step:
     """Run one step of the nano Solver and look at it.
 
     Args:
@@ -276,29 +275,61 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def main() -> None:
-    """Print predicted against measured; exit code 1 if a bound is broken."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--rank", type=int, default=0, help="of an adapter; 0 trains all weights")
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
-    args = parser.parse_args()
+    parser.add_argument("--all", action="store_true", help="rank 0 and 16, each without and with")
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Predicted against measured, in the ways that are asked for."""
     torch.set_num_threads(1)
-    found = check(args.rank, checkpointing=args.checkpointing)
-    table = Table(title="bytes, nano model, float32 on a CPU")
-    for name in ("part", "predicted", "measured", "error", "bound"):
-        table.add_column(name, justify="left" if name == "part" else "right")
-    for each in found:
+    ways = [(args.rank, args.checkpointing)]
+    if args.all:
+        ways = [(rank, again) for rank in (0, 16) for again in (False, True)]
+    found = {way: check(way[0], checkpointing=way[1]) for way in ways}
+    checks = [each for checks in found.values() for each in checks]
+    bounded = [each.predicted / each.measured for each in checks if each.bound]
+    exact = [each.predicted / each.measured for each in checks if each.bound == 0]
+    return Findings(
+        {
+            _name(way): [{**vars(each), "error": each.error} for each in checks]
+            for way, checks in found.items()
+        },
+        tuple(_table(way, checks) for way, checks in found.items()),
+        (
+            Ratio("planned / measured, weights, gradients, moments, cache", Spread.of(exact)),
+            Ratio("planned / measured, activations", Spread.of(bounded)),
+        ),
+        seeds=(0,),
+        packages=("peft",),
+        ok=all(each.ok for each in checks),
+    )
+
+
+def _name(way: tuple[int, bool]) -> str:
+    rank, checkpointing = way
+    trained = f"LoRA of rank {rank}" if rank else "all weights"
+    return trained + (", layers computed again" if checkpointing else "")
+
+
+def _table(way: tuple[int, bool], checks: Sequence[Check]) -> Table:
+    rows = []
+    for each in checks:
         bound = "none" if each.bound is None else f"{each.bound:.0%}"
-        row = (f"{each.predicted:,}", f"{each.measured:,}", f"{each.error:+.1%}", bound)
-        table.add_row(each.part, *row)
-    Console().print(table)
-    if args.json is not None:
-        rows = [{**vars(each), "error": each.error} for each in found]
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    if not all(each.ok for each in found):
-        raise SystemExit(1)
+        figures = (f"{each.predicted:,}", f"{each.measured:,}", f"{each.error:+.1%}", bound)
+        rows.append((each.part, *figures))
+    columns = ("part", "predicted", "measured", "error", "bound")
+    return Table(f"bytes, nano model, float32 on a CPU, {_name(way)}", columns, tuple(rows))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print predicted against measured; exit code 1 if a bound is broken."""
+    return script.run("plan_check", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -2,30 +2,26 @@
 
     python -m benchmarks.ray_executor                 # about a minute
     python -m benchmarks.ray_executor --quick         # half of it, most of it Ray's start
-    python -m benchmarks.ray_executor --json out.json
 
-Both ways draw with as many render processes, in turn, round by round; the medians of the
-rounds are printed. CPU time is that of this process and of everything below it, Ray's own
-processes included. Pictures: one in which nothing is drawn, whose 602 KB at 448 px are all
-that travels, and a chart. Episodes: a scripted Proposer, Coder and Solver, four codes, five
-answers to each question.
+Both ways draw with as many render processes, in turn, round by round. CPU time is
+that of this process and of everything below it, Ray's own processes included. Pictures: one
+in which nothing is drawn, whose 602 KB at 448 px are all that travels, and a chart. Episodes: a
+scripted Proposer, Coder and Solver, four codes, five answers to each question.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import psutil
 
 import agents
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from benchmarks.render_pool import SIZE, blank, chart
 from mmzero_env.episode import Episode
 from mmzero_env.protocol import ROLES, TOPICS, RenderJob
@@ -44,7 +40,7 @@ Work = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Cost:
-    """What one item took.
+    """What one item took, one number a round.
 
     Attributes:
         task: What an item is.
@@ -55,8 +51,8 @@ class Cost:
 
     task: str
     way: str
-    cpu_ms: float
-    wall_ms: float
+    cpu_ms: tuple[float, ...]
+    wall_ms: tuple[float, ...]
 
 
 def cpu_seconds() -> float:
@@ -96,8 +92,8 @@ def episodes(executor: Executor, count: int) -> Work:
     return work
 
 
-def measure(task: str, ways: dict[str, Work], count: int, rounds: int) -> list[Cost]:
-    """The median cost of an item, way by way, the ways taking turns."""
+def compare(task: str, ways: dict[str, Work], count: int, rounds: int) -> list[Cost]:
+    """The cost of an item, way by way, the ways taking turns."""
     spent: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way, work in ways.items():
@@ -105,13 +101,8 @@ def measure(task: str, ways: dict[str, Work], count: int, rounds: int) -> list[C
             work(number)
             cost = cpu_seconds() - cpu, time.perf_counter() - wall
             if number:  # the first one starts workers
-                spent[way].append(cost)
-    return [
-        Cost(
-            task, way, *(1000 / count * statistics.median(each) for each in zip(*all_, strict=True))
-        )
-        for way, all_ in spent.items()
-    ]
+                spent[way].append((1e3 / count * cost[0], 1e3 / count * cost[1]))
+    return [Cost(task, way, *zip(*each, strict=True)) for way, each in spent.items()]
 
 
 def run(workers: int, count: int, rounds: int) -> list[Cost]:
@@ -126,27 +117,53 @@ def run(workers: int, count: int, rounds: int) -> list[Cost]:
         found: list[Cost] = []
         for task, write in (("empty picture", blank), ("chart", chart)):
             ways = {"local": pictures(local, write, count), "ray": pictures(ray, write, count)}
-            found += measure(task, ways, count, rounds)
+            found += compare(task, ways, count, rounds)
         few = max(8, count // 5)
         ways = {"local": episodes(here, few), "ray": episodes(there, few)}
-        return found + measure("episode", ways, few, rounds)
+        return found + compare("episode", ways, few, rounds)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--workers", type=int, default=2, help="render processes of each way")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rounds")
-    parser.add_argument("--json", type=Path, help="write the costs there as well")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Both ways in all tasks."""
     costs = run(args.workers, 80 if args.quick else 200, 3 if args.quick else 7)
-    print(f"{'':<14} {'way':<6} {'CPU ms':>8} {'wall ms':>8}")
-    for cost in costs:
-        print(f"{cost.task:<14} {cost.way:<6} {cost.cpu_ms:>8.2f} {cost.wall_ms:>8.2f}")
-    if args.json:
-        args.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
-    return 0
+    pairs = list(zip(costs[::2], costs[1::2], strict=True))
+    return Findings(
+        {"workers": args.workers, "costs": [asdict(cost) for cost in costs]},
+        (
+            Table(
+                f"one item, {args.workers} render processes each way, ms",
+                ("item", "way", "CPU", "wall"),
+                tuple(
+                    (c.task, c.way, Spread.of(c.cpu_ms).text(), Spread.of(c.wall_ms).text())
+                    for c in costs
+                ),
+                "Median over the rounds (smallest to largest).",
+            ),
+        ),
+        tuple(
+            Ratio.of(f"Ray / local, {kind} time of one {here.task}", *values)
+            for here, there in pairs
+            for kind, values in (
+                ("CPU", (there.cpu_ms, here.cpu_ms)),
+                ("wall", (there.wall_ms, here.wall_ms)),
+            )
+        ),
+        packages=("ray",),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    return script.run("ray_executor", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -2,12 +2,10 @@
 
     python -m benchmarks.render_pool                 # about two minutes
     python -m benchmarks.render_pool --quick         # under half a minute
-    python -m benchmarks.render_pool --json out.json
 
-Every way runs the same function on the same codes, round by round in turn, and the
-medians of the rounds are printed; CPU time is that of all processes together (Linux
-only). Tasks: a code that the guard refuses (nothing comes back), a blank picture of
-602 KB, a chart at 448 px. Pebble is optional: pip install pebble.
+Every way runs the same function on the same codes, round by round in turn; CPU time is
+that of all processes together (Linux only). Tasks: a code that the guard refuses (nothing
+comes back), a blank picture of 602 KB, a chart at 448 px. Pebble is optional: pip install pebble.
 """
 
 from __future__ import annotations
@@ -17,19 +15,18 @@ import ctypes
 import functools
 import importlib
 import importlib.util
-import json
 import multiprocessing
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from mmzero_env.protocol import Image, RenderJob
 from mmzero_env.rendering import Renderer, RenderLimits, register_backend
 from mmzero_env.rendering.backends import load_backend
@@ -69,21 +66,21 @@ register_backend("blank", BACKENDS["blank"])
 
 @dataclass(frozen=True)
 class Cost:
-    """What one picture took.
+    """What one picture took, one number a round.
 
     Attributes:
         task: What was drawn.
         way: Who drew it.
         workers: Worker processes; 0 for a plain call.
-        cpu_ms: CPU time of all processes, in milliseconds; NaN where it is not known.
+        cpu_ms: CPU time of all processes, in milliseconds; empty where it is not known.
         wall_ms: Wall time, in milliseconds.
     """
 
     task: str
     way: str
     workers: int
-    cpu_ms: float
-    wall_ms: float
+    cpu_ms: tuple[float, ...]
+    wall_ms: tuple[float, ...]
 
 
 def chart(number: int) -> str:
@@ -198,15 +195,18 @@ def costs(count: int, rounds: int, with_pebble: bool) -> list[Cost]:
             times: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in ways}
             for _ in range(rounds + 1):
                 for key, (draw, processes) in ways.items():
-                    times[key].append(measure(draw, processes, codes, pictures))
+                    times[key].append(spent(draw, processes, codes, pictures))
         for (way, workers), rows in times.items():
             # The first round also starts processes.
-            cpu, wall = (statistics.median(column) for column in zip(*rows[1:], strict=True))
-            found.append(Cost(task, way, workers, cpu / count * 1e3, wall / count * 1e3))
+            cpu, wall = (
+                tuple(x / count * 1e3 for x in each) for each in zip(*rows[1:], strict=True)
+            )
+            known = sys.platform.startswith("linux")
+            found.append(Cost(task, way, workers, cpu if known else (), wall))
     return found
 
 
-def measure(
+def spent(
     draw: Draw, processes: Callable[[], list[int]], codes: Sequence[str], pictures: int
 ) -> tuple[float, float]:
     """CPU and wall seconds of one round."""
@@ -217,10 +217,10 @@ def measure(
     return cpu_seconds(before) - cpu, time.perf_counter() - wall
 
 
-def restarts(rounds: int, with_pebble: bool) -> dict[str, dict[str, float]]:
+def restarts(rounds: int, with_pebble: bool) -> dict[str, dict[str, tuple[float, ...]]]:
     """Milliseconds beyond its limit until the next picture, after a hang and a crash."""
     limits = RenderLimits(cpu_seconds=HANG_SECONDS, wall_seconds=5)
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
     with Renderer(SIZE, 1, limits, "blank") as renderer:
         for kind in ("hang", "crash"):
 
@@ -248,15 +248,15 @@ def trouble(kind: str) -> str:
     return f'<svg viewBox="0 0 9 9" id="{kind}"/>'
 
 
-def lost(action: Callable[[], None], kind: str, rounds: int) -> float:
-    """Median milliseconds of an action, less the time that a hang is allowed."""
+def lost(action: Callable[[], None], kind: str, rounds: int) -> tuple[float, ...]:
+    """Milliseconds of an action, less the time that a hang is allowed, one number a round."""
     action()
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
         action()
         times.append(time.perf_counter() - start)
-    return (statistics.median(times) - (HANG_SECONDS if kind == "hang" else 0)) * 1e3
+    return tuple((each - (HANG_SECONDS if kind == "hang" else 0)) * 1e3 for each in times)
 
 
 def first_picture() -> float:
@@ -267,49 +267,87 @@ def first_picture() -> float:
         return time.perf_counter() - start
 
 
-def main() -> None:
-    """Measure and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer pictures and rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here, too")
-    args = parser.parse_args()
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Costs of pictures, and what a hang and a crash cost."""
     count, rounds = (60, 3) if args.quick else (200, 7)
     with_pebble = importlib.util.find_spec("pebble") is not None
-    if not with_pebble:
-        print("pebble is not installed, so only ours is measured: pip install pebble\n")
     begin = first_picture()
     rows = costs(count, rounds, with_pebble)
     restart = restarts(rounds, with_pebble)
-    plain = {row.task: row for row in rows if row.way == "plain call"}
-    print(f"{count} codes a round, {rounds} rounds; first picture after {begin:.2f} s\n")
-    print("| task | way | workers | CPU ms | wall ms | CPU over plain, ms | wall / plain |")
-    print("|---|---|---|---|---|---|---|")
-    for row in rows:
-        base = plain[row.task]
-        print(
-            f"| {row.task} | {row.way} | {row.workers or '–'} | {row.cpu_ms:.2f} | "
-            f"{row.wall_ms:.2f} | {row.cpu_ms - base.cpu_ms:+.2f} | "
-            f"{row.wall_ms / base.wall_ms:.2f} |"
-        )
-    print("\nUntil the next picture, beyond the time that the code was allowed:")
-    print("\n| way | after a hang, ms | after a crash, ms |\n|---|---|---|")
-    for way, times in restart.items():
-        print(f"| {way} | {times['hang']:.0f} | {times['crash']:.0f} |")
-    print(
-        "\nOurs draws a code that crashed once more before it counts: two crashes, two starts. "
-        "It\nlimits CPU time, pebble wall time: on a busy machine a hang takes ours longer."
+    notes = (
+        f"The first picture was there after {begin:.2f} s.",
+        "Ours draws a code that crashed once more before it counts: two crashes, two starts. It "
+        "limits CPU time, pebble wall time: on a busy machine a hang takes ours longer.",
     )
-    if args.json is not None:
-        numbers = {
+    if not with_pebble:
+        notes += ("Not run: pebble's pool, which is not installed. pip install pebble",)
+    return Findings(
+        {
             "count": count,
             "rounds": rounds,
             "first_picture_seconds": begin,
             "costs": [asdict(row) for row in rows],
             "restart_ms": restart,
-        }
-        args.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-        print(f"written: {args.json}")
+        },
+        (
+            Table(
+                f"one picture, {count} codes a round, {rounds} rounds, ms",
+                ("task", "way", "workers", "CPU", "wall"),
+                tuple(
+                    (
+                        row.task,
+                        row.way,
+                        str(row.workers or "–"),
+                        _text(row.cpu_ms),
+                        _text(row.wall_ms),
+                    )
+                    for row in rows
+                ),
+                "Median over the rounds (smallest to largest).",
+            ),
+            Table(
+                "until the next picture, beyond the time that the code was allowed, ms",
+                ("way", "after a hang", "after a crash"),
+                tuple(
+                    (way, *(Spread.of(times[kind]).text(0) for kind in ("hang", "crash")))
+                    for way, times in restart.items()
+                ),
+            ),
+        ),
+        tuple(_ratios(rows)),
+        notes,
+        packages=("cairosvg", "pebble"),
+    )
+
+
+def _text(values: Sequence[float]) -> str:
+    return Spread.of(values).text() if values else "unknown"
+
+
+def _ratios(rows: Sequence[Cost]) -> Iterator[Ratio]:
+    by_way = {(row.task, row.way, row.workers): row for row in rows}
+    for task in ("blank picture", "chart"):
+        one, plain = by_way[task, "ours", 1], by_way[task, "plain call", 0]
+        if one.cpu_ms:
+            yield Ratio.of(f"our worker / plain call, CPU, {task}", one.cpu_ms, plain.cpu_ms)
+        two = by_way[task, "ours", 2]
+        yield Ratio.of(f"our 1 worker / our 2, wall, {task}", one.wall_ms, two.wall_ms)
+        other = by_way.get((task, "pebble", 1))
+        if other is not None and one.cpu_ms:
+            yield Ratio.of(f"pebble's worker / ours, CPU, {task}", other.cpu_ms, one.cpu_ms)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    return script.run("render_pool", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """How fast SVG becomes a numpy picture, beside the published path, in one run.
 
-    python -m benchmarks.rendering [--quick] [--json FILE]
+    python -m benchmarks.rendering [--quick]
     python -m benchmarks.rendering --gallery [--out DIR]
 
 The published path is re-created from its description: a temporary file, CairoSVG to a
@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,18 +31,17 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from benchmarks import gallery, svg_corpus
+from benchmarks import gallery, script, svg_corpus
 from benchmarks import rendering_paths as paths
-from benchmarks.facts import machine_facts, print_facts
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from benchmarks.rendering_memory import MemoryFigures, measure_memory
 from benchmarks.rendering_pool import PoolFigures, measure_pool
 from mmzero_env.errors import UserError
 from mmzero_env.rendering.spawner import ONE_THREAD
 
 DEFAULT = "cairosvg"
-PACKAGES = ("numpy", "cairosvg", "cairocffi", "lxml", "pillow", "pyvips", "pyvips-binary")
+PACKAGES = ("cairosvg", "cairocffi", "lxml", "pillow", "pyvips", "pyvips-binary")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Figures:
     missing: dict[str, str]
 
 
-def measure(effort: Effort) -> Figures:
+def figures_of(effort: Effort) -> Figures:
     """Measure everything, with a bar that shows the time left.
 
     Args:
@@ -167,6 +166,7 @@ def aims(figures: Figures) -> list[Aim]:
     """The aims that were set beforehand, with what was found."""
     timings, pool = figures.timings, figures.pool
     peak = max((each.peak_mib for each in figures.memory.values()), default=None)
+    overhead, first = map(statistics.median, (pool.cpu_overhead_ms, pool.first_picture_seconds))
 
     def times(backend: str, ratio: Callable[[str, str], float]) -> float | None:
         name = figures.aliases.get(backend, backend)
@@ -182,85 +182,104 @@ def aims(figures: Figures) -> list[Aim]:
         Aim(
             f"guard's share of {DEFAULT}", 15, False, "%", 100 * timings.ratio(paths.GUARD, DEFAULT)
         ),
-        Aim("worker's overhead a picture, CPU", 1, False, "ms", pool.cpu_overhead_ms),
-        Aim("first picture after start, wall", 1, False, "s", pool.first_picture_seconds),
+        Aim("worker's overhead a picture, CPU", 1, False, "ms", overhead),
+        Aim("first picture after start, wall", 1, False, "s", first),
         Aim("peak memory of a worker", 512, False, "MiB", peak),
     ]
 
 
-def show(console: Console, figures: Figures) -> None:
-    """Print the tables."""
+def tables(figures: Figures) -> Iterator[Table]:
+    """What was found, for people."""
     timings = figures.timings
-    count = timings.seconds.shape[2]
-    table = Table(
-        title=f"CPU time of one picture, {count} files, {timings.seconds.shape[1]} rounds"
+    _, rounds, count = timings.seconds.shape
+    yield Table(
+        f"CPU time of one picture, {count} files, {rounds} rounds",
+        ("path", "ms", "× native", "× 448", "× middle", "guard"),
+        tuple(_path_row(timings, way) for way in timings.ways),
+        "× native, × 448: how many times faster than the published path over all files; × middle: "
+        "than at native size, for the middle file. The published path draws no blur, shadow or "
+        "blending, cairosvg no blur and shadow; librsvg does, and that takes time.",
     )
-    table.add_column("path", no_wrap=True)
-    for name in ("ms", "per s", "x native", "x 448", "x middle", "guard"):
-        table.add_column(name, justify="right")
-    for way in timings.ways:
-        spent = timings.milliseconds(way)
-        table.add_row(
-            way,
-            f"{spent:.2f}",
-            f"{1000 / spent:,.0f}",
-            f"{timings.ratio(paths.NATIVE, way):.2f}",
-            f"{timings.ratio(paths.RESIZED, way):.2f}",
-            f"{timings.file_ratio(paths.NATIVE, way):.2f}",
-            f"{timings.ratio(paths.GUARD, way):.1%}" if _draws_behind_guard(way) else "",
-        )
-    console.print(table)
-    console.print(
-        "x native, x 448: how many times faster than the published path over all files; "
-        "x middle: than at native size, for the middle file. The published path draws no blur, "
-        "shadow or blending, cairosvg no blur and shadow; librsvg does, and that takes time.",
-        highlight=False,
-    )
-    console.print(
-        f"left out, because some path cannot draw them: {len(figures.left_out)} of "
-        f"{count + len(figures.left_out)} files",
-        highlight=False,
-    )
-    for file, names in figures.left_out.items():
-        console.print(f"  {file}: {', '.join(names)}", highlight=False)
-    for name, other in figures.aliases.items():
-        console.print(f"backend {name} is {other} on this machine", highlight=False)
-    for name, reason in figures.missing.items():
-        console.print(f"backend {name} is skipped: {reason}", highlight=False, markup=False)
     pool = figures.pool
-    table = Table(title=f"worker pool, {DEFAULT}", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("overhead a picture, CPU", f"{pool.cpu_overhead_ms:.2f} ms")
-    table.add_row("overhead a picture, wall", f"{pool.wall_overhead_ms:.2f} ms")
-    table.add_row("first picture after start, wall", f"{pool.first_picture_seconds:.2f} s")
-    table.add_row("pictures a second, 1 worker, wall", f"{pool.one_worker:.0f}")
-    table.add_row("pictures a second, 2 workers, wall", f"{pool.two_workers:.0f}")
-    table.add_row("2 workers over 1", f"{pool.speedup:.2f}")
-    console.print(table)
+    rows = (
+        ("overhead a picture, CPU ms", pool.cpu_overhead_ms, 2),
+        ("overhead a picture, wall ms", pool.wall_overhead_ms, 2),
+        ("first picture after start, wall s", pool.first_picture_seconds, 2),
+        ("pictures a second, 1 worker, wall", pool.one_worker, 0),
+        ("pictures a second, 2 workers, wall", pool.two_workers, 0),
+    )
+    yield Table(
+        f"worker pool, {DEFAULT}",
+        ("what", "median (smallest to largest)"),
+        tuple((name, Spread.of(values).text(digits)) for name, values, digits in rows),
+    )
     if figures.memory:
-        table = Table(title="peak resident memory of a worker over the hostile files")
-        table.add_column("backend")
-        table.add_column("MiB", justify="right")
-        table.add_column("outcomes")
-        for name, found in figures.memory.items():
-            outcomes = sorted(found.outcomes.items(), key=lambda item: (-item[1], item[0]))
-            told = ", ".join(f"{reason} {number}" for reason, number in outcomes)
-            table.add_row(name, f"{found.peak_mib:.0f}", told)
-        console.print(table)
-    else:
-        console.print("memory was not measured: there are no hostile files.")
-    table = Table(title="aims")
-    for name in ("what", "aim", "found", "met"):
-        table.add_column(name, justify="left" if name == "what" else "right")
-    for aim in aims(figures):
-        found = "not measured" if aim.found is None else f"{aim.found:.3g} {aim.unit}".strip()
-        bound = f"{'>=' if aim.at_least else '<='} {aim.bound:g} {aim.unit}".strip()
-        table.add_row(aim.what, bound, found, {True: "yes", False: "NO", None: "-"}[aim.met])
-    console.print(table)
+        yield Table(
+            "peak resident memory of a worker over the hostile files",
+            ("backend", "MiB", "outcomes"),
+            tuple(
+                (name, f"{found.peak_mib:.0f}", _outcomes(found))
+                for name, found in figures.memory.items()
+            ),
+        )
+    yield Table("aims", ("what", "aim", "found", "met"), tuple(map(_aim_row, aims(figures))))
 
 
-def as_json(figures: Figures, facts: Mapping[str, str]) -> dict[str, Any]:
+def _path_row(timings: paths.Timings, way: str) -> tuple[str, ...]:
+    guard = f"{timings.ratio(paths.GUARD, way):.1%}" if _draws_behind_guard(way) else ""
+    return (
+        way,
+        Spread.of(timings.milliseconds(way)).text(),
+        f"{timings.ratio(paths.NATIVE, way):.2f}",
+        f"{timings.ratio(paths.RESIZED, way):.2f}",
+        f"{timings.file_ratio(paths.NATIVE, way):.2f}",
+        guard,
+    )
+
+
+def _outcomes(found: MemoryFigures) -> str:
+    by_number = sorted(found.outcomes.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason} {number}" for reason, number in by_number)
+
+
+def _aim_row(aim: Aim) -> tuple[str, ...]:
+    found = "not measured" if aim.found is None else f"{aim.found:.3g} {aim.unit}".strip()
+    bound = f"{'≥' if aim.at_least else '≤'} {aim.bound:g} {aim.unit}".strip()
+    return aim.what, bound, found, {True: "yes", False: "no", None: "–"}[aim.met]
+
+
+def ratios(figures: Figures) -> Iterator[Ratio]:
+    """Every backend against the published path, the guard's share, two workers against one."""
+    timings, pool = figures.timings, figures.pool
+    for way in filter(_draws_behind_guard, timings.ways):
+        for slow in (paths.NATIVE, paths.RESIZED):
+            yield Ratio(f"{slow} / {way}, CPU", Spread.of(timings.ratios(slow, way)))
+    share = timings.ratios(paths.GUARD, DEFAULT) if DEFAULT in timings.ways else []
+    if share:
+        yield Ratio(f"guard / {DEFAULT} with guard, CPU", Spread.of(share))
+    yield Ratio.of("pictures a second, 2 workers / 1", pool.two_workers, pool.one_worker)
+
+
+def notes(figures: Figures) -> Iterator[str]:
+    """What was left out and why."""
+    files = figures.timings.seconds.shape[2] + len(figures.left_out)
+    yield (
+        f"Left out, because some path cannot draw them: {len(figures.left_out)} of {files} files"
+        + "".join(f"; {file} ({', '.join(names)})" for file, names in figures.left_out.items())
+        + "."
+    )
+    for name, other in figures.aliases.items():
+        yield f"Backend {name} is {other} on this machine."
+    for name, reason in figures.missing.items():
+        yield (
+            f"Not run: backend {name} ({reason}). mmzero doctor says how to get it; librsvg comes "
+            "with pip install -c constraints.txt -e '.[librsvg]'"
+        )
+    if not figures.memory:
+        yield "Not run: memory, because there are no hostile files in this copy of the corpus."
+
+
+def as_json(figures: Figures) -> dict[str, Any]:
     """The figures as plain values for a file."""
     timings = figures.timings
     return {
@@ -284,7 +303,6 @@ def as_json(figures: Figures, facts: Mapping[str, str]) -> dict[str, Any]:
         "pool": dataclasses.asdict(figures.pool),
         "memory": {name: dataclasses.asdict(found) for name, found in figures.memory.items()},
         "aims": [dataclasses.asdict(aim) | {"met": aim.met} for aim in aims(figures)],
-        "machine": dict(facts),
     }
 
 
@@ -292,46 +310,54 @@ def _draws_behind_guard(way: str) -> bool:
     return way not in (paths.NATIVE, paths.RESIZED, paths.GUARD)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print, or write the gallery.
-
-    Args:
-        arguments: Of the command line; those of the process when None.
-    """
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="under a minute, rougher")
     parser.add_argument("--limit", type=int, help="only so many files of each kind")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON, too")
     parser.add_argument("--gallery", action="store_true", help="write the page of pictures instead")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=Path("runs/rendering-gallery"),
         help="where the gallery goes (default: %(default)s)",
     )  # fmt: skip
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """All paths, the pool, memory."""
+    effort = QUICK if args.quick else FULL
+    if args.limit is not None:
+        effort = dataclasses.replace(
+            effort, files=args.limit, hostile=args.limit, batch=min(effort.batch, 4 * args.limit)
+        )
+    figures = figures_of(effort)
+    return Findings(
+        as_json(figures),
+        tuple(tables(figures)),
+        tuple(ratios(figures)),
+        tuple(notes(figures)),
+        packages=PACKAGES,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print, or write the gallery.
+
+    Args:
+        arguments: Of the command line; those of the process when None.
+    """
+    parser = build_parser()
     args = parser.parse_args(arguments)
-    console = Console()
     # As in a render worker: threads that wait for each other would count as CPU time.
     os.environ.update(ONE_THREAD)
+    if not args.gallery:
+        return script.run("rendering", parser, measure, arguments)
     try:
-        if args.gallery:
-            console.print(f"written: {gallery.write(args.out, args.limit)}", soft_wrap=True)
-            return
-        effort = QUICK if args.quick else FULL
-        if args.limit is not None:
-            effort = dataclasses.replace(
-                effort,
-                files=args.limit,
-                hostile=args.limit,
-                batch=min(effort.batch, 4 * args.limit),
-            )
-        figures = measure(effort)
+        print(f"written: {gallery.write(args.out, args.limit)}")
     except UserError as error:
-        parser.exit(2, f"{error}\n")
-    facts = machine_facts(PACKAGES)
-    show(console, figures)
-    print_facts(console, facts)
-    if args.json is not None:
-        args.json.write_text(json.dumps(as_json(figures, facts), indent=2) + "\n")
+        parser.exit(2, f"error: {error}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -14,11 +14,11 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 from benchmarks import svg_corpus
+from benchmarks.peak_memory import peak_mib
 from mmzero_env.protocol import RenderJob
 from mmzero_env.rendering import Renderer
 
@@ -80,12 +80,12 @@ def main() -> None:
 def _high_water(process: psutil.Process) -> float:
     """Peak resident memory of a living process in KiB; what it holds now off Linux."""
     try:
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1])
-        return process.memory_info().rss / 1024
-    except (OSError, psutil.Error):
-        return 0.0
+        return 1024 * peak_mib(process.pid)
+    except OSError:
+        try:
+            return process.memory_info().rss / 1024
+        except psutil.Error:
+            return 0.0
 
 
 if __name__ == "__main__":

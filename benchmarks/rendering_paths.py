@@ -140,13 +140,17 @@ class Timings:
     ways: tuple[str, ...]
     seconds: NDArray[np.float64]
 
-    def milliseconds(self, way: str) -> float:
-        """Mean over the files, median over the rounds."""
-        return float(np.median(self._rounds(way)) / self.seconds.shape[2] * 1000)
+    def milliseconds(self, way: str) -> list[float]:
+        """Mean over the files, one number a round."""
+        return (self._rounds(way) / self.seconds.shape[2] * 1000).tolist()
+
+    def ratios(self, slow: str, fast: str) -> list[float]:
+        """How many times faster over the whole corpus, one number a round."""
+        return (self._rounds(slow) / self._rounds(fast)).tolist()
 
     def ratio(self, slow: str, fast: str) -> float:
-        """How many times faster over the whole corpus, median of the rounds' ratios."""
-        return float(np.median(self._rounds(slow) / self._rounds(fast)))
+        """The median of :meth:`ratios`."""
+        return float(np.median(self.ratios(slow, fast)))
 
     def file_ratio(self, slow: str, fast: str) -> float:
         """How many times faster for the middle file, so that no large one decides."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ PLAIN = (
 
 @dataclass(frozen=True)
 class PoolFigures:
-    """Figures of one backend's pool.
+    """Figures of one backend's pool, one number a round (or a start).
 
     Attributes:
         cpu_overhead_ms: CPU time that a picture costs more by a worker than in process.
@@ -29,15 +28,13 @@ class PoolFigures:
         first_picture_seconds: Wall time from a new renderer to its first picture.
         one_worker: Pictures a second of wall time.
         two_workers: The same with two workers.
-        speedup: Two workers over one, median of the rounds' ratios.
     """
 
-    cpu_overhead_ms: float
-    wall_overhead_ms: float
-    first_picture_seconds: float
-    one_worker: float
-    two_workers: float
-    speedup: float
+    cpu_overhead_ms: tuple[float, ...]
+    wall_overhead_ms: tuple[float, ...]
+    first_picture_seconds: tuple[float, ...]
+    one_worker: tuple[float, ...]
+    two_workers: tuple[float, ...]
 
 
 def measure_pool(
@@ -84,14 +81,8 @@ def measure_pool(
             wall.append((spent[1][1] - spent[0][1]) / len(sources) * 1000)
             rates.append((len(sources) / spent[1][1], len(sources) / spent[2][1]))
             tick()
-    return PoolFigures(
-        cpu_overhead_ms=statistics.median(cpu),
-        wall_overhead_ms=statistics.median(wall),
-        first_picture_seconds=statistics.median(firsts),
-        one_worker=statistics.median(rate for rate, _ in rates),
-        two_workers=statistics.median(rate for _, rate in rates),
-        speedup=statistics.median(double / single for single, double in rates),
-    )
+    one_worker, two_workers = zip(*rates, strict=True)
+    return PoolFigures(tuple(cpu), tuple(wall), tuple(firsts), one_worker, two_workers)
 
 
 def _draw(renderer: Renderer, sources: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """What it costs to be able to resume: writing states, and starting again from one.
 
-    python -m benchmarks.resume_cost [--steps N] [--out FILE.json]
+    python -m benchmarks.resume_cost [--steps N]
 
 First one iteration of ``nano-cpu`` with a state after every step. Of each stage: its seconds
 in all (with its pool of prompts), those spent writing states and those spent writing its
@@ -26,10 +26,9 @@ from typing import Any
 from unittest import mock
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.facts import machine_facts, print_facts
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from mmzero_env.protocol import ROLES, Role
 from trainers import checkpoints, evolve
 from trainers import config as configs
@@ -123,50 +122,71 @@ def start(folder: Path, role: Role) -> dict[str, float]:
     return {"wall": wall, "cpu": cpu, "step": row["seconds_rollout"] + row["seconds_train"]}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__, "--out")
     parser.add_argument("--steps", type=int, help="steps of every stage (default: the preset's)")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
-    args = parser.parse_args()
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """What writing and starting again cost."""
     scratch = Path(tempfile.mkdtemp())
     try:
         spent = writing(scratch / "whole", args.steps)
         starts = {role: start(scratch / role, role) for role in ROLES}
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    console = Console()
-    console.print(_writing_table(spent))
-    console.print(_start_table(starts))
-    facts = machine_facts(("torch", "transformers", "trl"))
-    print_facts(console, facts)
-    if args.out is not None:
-        result = {"writing": spent, "start": starts, "facts": facts}
-        args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    shares = {role: _shares(parts) for role, parts in spent.items()}
+    return Findings(
+        {"writing": spent, "start": starts},
+        (_writing_table(spent), _start_table(starts)),
+        tuple(
+            Ratio(
+                f"writing states and checkpoint / the stage, {kind} time, over the stages",
+                Spread.of([share[place] for share in shares.values()]),
+            )
+            for place, kind in enumerate(("wall", "CPU"))
+        ),
+        seeds=(configs.load("nano-cpu", {}).seed,),
+        packages=("safetensors",),
+    )
+
+
+def _shares(parts: Mapping[str, Clocks]) -> Clocks:
+    """Share of a stage that was spent writing, of its wall and of its CPU time."""
+    nothing = (0.0, 0.0)
+    stage, states, checkpoint = (
+        parts.get(name, nothing) for name in ("stage", "states", "checkpoint")
+    )
+    return (states[0] + checkpoint[0]) / stage[0], (states[1] + checkpoint[1]) / stage[1]
 
 
 def _writing_table(spent: Mapping[Role, Mapping[str, Clocks]]) -> Table:
-    table = Table(title=f"writing in a stage, wall (CPU) seconds; bar {WRITING_BAR:.0%} of it")
-    for name in ("stage", "in all", "states", "checkpoint", "share of wall", "share of CPU"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
+    rows = []
     for role, parts in spent.items():
         cells = [parts.get(name, (0.0, 0.0)) for name in ("stage", "states", "checkpoint")]
-        shares = [(cells[1][k] + cells[2][k]) / cells[0][k] for k in (0, 1)]
         texts = [f"{wall:.2f} ({cpu:.2f})" for wall, cpu in cells]
-        table.add_row(role, *texts, *(f"{share:.1%}" for share in shares))
-    return table
+        rows.append((role, *texts, *(f"{share:.1%}" for share in _shares(parts))))
+    return Table(
+        "writing in a stage, wall (CPU) seconds",
+        ("stage", "in all", "states", "checkpoint", "share of wall", "share of CPU"),
+        tuple(rows),
+        f"Bar: {WRITING_BAR:.0%} of the stage.",
+    )
 
 
 def _start_table(starts: Mapping[Role, Mapping[str, float]]) -> Table:
-    table = Table(
-        title=f"from --resume to the first new row; bar {START_BAR:.0f} s before the step"
-    )
-    for name in ("stage", "wall s", "of it the step", "before the step", "CPU s"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
+    rows = []
     for role, found in starts.items():
         figures = (found["wall"], found["step"], found["wall"] - found["step"], found["cpu"])
-        table.add_row(role, *(f"{figure:.1f}" for figure in figures))
-    return table
+        rows.append((role, *(f"{figure:.1f}" for figure in figures)))
+    return Table(
+        "from --resume to the first new row, seconds",
+        ("stage", "wall", "of it the step", "before the step", "CPU"),
+        tuple(rows),
+        f"Bar: {START_BAR:.0f} s before the step.",
+    )
 
 
 def _now() -> Clocks:
@@ -200,5 +220,10 @@ def _kill(run: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(family[1:], timeout=30)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    return script.run("resume_cost", build_parser(), measure, argv)
+
+
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmzero_env.errors import UserError, unknown
 from mmzero_env.rewards import DESIGNS, RewardDesign, get_design
 from mmzero_env.rewards.design_files import SUFFIX
+
+UNTRAINED = ", Proposer untrained"
 
 
 @dataclass(frozen=True)
@@ -21,15 +23,18 @@ class Choice:
     Attributes:
         source: What :func:`mmzero_env.rewards.get_design` takes: a name or the path of a file.
         design: The design.
+        untrained: Whether the Proposer stays as it is while Coder and Solver learn: the
+            baseline that tells what proposing well is worth.
     """
 
     source: str
     design: RewardDesign
+    untrained: bool = False
 
     @property
     def name(self) -> str:
         """Name in the table."""
-        return self.design.name
+        return self.design.name + (UNTRAINED if self.untrained else "")
 
     @property
     def key(self) -> str:
@@ -42,7 +47,8 @@ class Choice:
         constants = {k: v for k, v in said["constants"].items() if v != usual["constants"][k]}
         rest = {k: v for k, v in said.items() if v != usual[k]}
         content = json.dumps({**rest, "constants": constants}, sort_keys=True)
-        return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        mark = "-untrained" if self.untrained else ""
+        return f"{self.design.name}{mark}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def content_of(design: RewardDesign) -> dict[str, Any]:
@@ -63,7 +69,8 @@ def choose(names: str | None, files: Sequence[Path]) -> list[Choice]:
     """The designs that were asked for.
 
     Args:
-        names: Registered designs with commas between; None takes all, in their order.
+        names: Registered designs with commas between; None takes all, in their order, and
+            behind the first of them the same with an untrained Proposer.
         files: Design files, after those.
 
     Raises:
@@ -77,6 +84,8 @@ def choose(names: str | None, files: Sequence[Path]) -> list[Choice]:
         if path.suffix != SUFFIX:
             raise UserError(f"--design expects a {SUFFIX} file, got {path}")
     chosen = [Choice(str(each), get_design(each)) for each in (*listed, *files)]
+    if names is None:
+        chosen.insert(1, replace(chosen[0], untrained=True))
     named = [each.name for each in chosen]
     for each in chosen:
         if named.count(each.name) > 1:

@@ -18,7 +18,13 @@ import numpy as np
 
 from benchmarks.cells import Cell
 from benchmarks.reward_choice import Choice
-from benchmarks.reward_measures import Values, rank_correlation
+from benchmarks.reward_measures import (
+    DIFFICULTY,
+    Values,
+    last_of,
+    mean_of,
+    rank_correlation,
+)
 from mmzero_env.grading import equivalent
 from mmzero_env.parsing import extract_boxed
 from mmzero_env.protocol import ROLES, Proposal
@@ -48,9 +54,6 @@ SETTINGS: Mapping[str, str] = {
 }
 """What is different from the preset, chosen for about 100 seconds of one core a run."""
 
-DIFFICULTY = ("difficulty", "learnability", "uncertainty", "entropy_band")
-"""The Proposer's terms that pay for a hard question's difficulty."""
-
 SECONDS = 100
 """About how long a run takes on one core of a cloud machine (AMD EPYC)."""
 
@@ -76,7 +79,8 @@ def play(choice: Choice, seed: int, folder: Path) -> Cell:
         config = configs.read(folder)
     else:
         asked = {"reward_design": choice.source, "seed": str(seed), "out": str(folder)}
-        config = configs.load(PRESET, {**SETTINGS, **asked})
+        stays = {"proposer.steps": "0"} if choice.untrained else {}
+        config = configs.load(PRESET, {**SETTINGS, **asked, **stays})
     began = time.process_time()
     evolve.run(config, resume=resume, progress=SilentProgress())
     spent = time.process_time() - began
@@ -95,7 +99,9 @@ def kept(run: Path) -> Cell:
     """
     found = run_data.load(run)
     assert found.probe is not None, f"{run} is finished and has no probe"
-    records = read_records(run / "episodes" / "iter-1-proposer.jsonl")
+    episodes = run / "episodes" / "iter-1-proposer.jsonl"
+    # A Proposer that is not trained has none.
+    records = read_records(episodes) if episodes.exists() else ()
     return {
         "rows": [
             {"stage": row.stage, "step": row.step}
@@ -134,7 +140,7 @@ def difficulty(records: Iterable[EpisodeRecord]) -> list[tuple[float, float]]:
 
 
 def measures(cell: Cell) -> Values:
-    """The measures of one run.
+    """The measures of one run, with some that only this ground has.
 
     ``hack_rate`` is the mean of ``false_solvable`` over the steps of Proposer and Coder. A
     measure is None if the run's metrics do not hold it.
@@ -142,9 +148,8 @@ def measures(cell: Cell) -> Values:
     rows: Sequence[Mapping[str, Any]] = cell["rows"]
     probe: Mapping[str, Sequence[float]] = cell["probe"]
 
-    def mean(name: str, *stages: str, part: float = 1.0) -> float | None:
-        values = [row[name] for row in rows if row["stage"] in stages and name in row]
-        return float(np.mean(values[-max(1, round(part * len(values))) :])) if values else None
+    def column(name: str, *stages: str) -> list[float | None]:
+        return [row.get(name) for row in rows if row["stage"] in stages]
 
     def change(name: str) -> float:
         return probe[name][-1] - probe[name][0]
@@ -152,12 +157,19 @@ def measures(cell: Cell) -> Values:
     paid, wrong = zip(*cell["difficulty"], strict=True) if cell["difficulty"] else ((), ())
     return {
         "solver_gain": (change("solver_easy_sampled") + change("solver_hard_sampled")) / 2,
-        "silver_accuracy": mean("silver_accuracy", "solver"),
-        **{f"reward_truth_{role}": mean("reward_truth", role) for role in ROLES},
+        "silver_accuracy": mean_of(column("silver_accuracy", "solver")),
+        **{f"reward_truth_{role}": mean_of(column("reward_truth", role)) for role in ROLES},
         "calibration": rank_correlation(paid, wrong),
-        "diversity": mean("content_type_diversity", "proposer", part=1 / 3),
-        "hack_rate": mean("false_solvable", "proposer", "coder"),
+        "diversity": last_of(column("content_type_diversity", "proposer")),
+        "hack_rate": mean_of(column("false_solvable", "proposer", "coder")),
         "seconds": cell["cpu_seconds"],
+        "easy_gain": change("solver_easy_sampled"),
+        "hard_gain": change("solver_hard_sampled"),
+        "majority_gain": change("solver_hard_majority"),
+        "coder_gain": change("coder_faithful"),
+        "valid_gain": change("proposer_valid"),
+        "own_gain": change("proposer_own_answer"),
+        "silver_accuracy_easy": mean_of(column("silver_accuracy_easy", "proposer", "coder")),
     }
 
 

@@ -1,7 +1,8 @@
 """Streaming rollouts against a barrier after every phase, in wall time.
 
-    python -m benchmarks.rollout [--quick] [--json FILE]
+    python -m benchmarks.rollout [--quick]
     python -m benchmarks.rollout --vllm BASE@URL [--prompts nano] [--episodes 32] [--lengths 8]
+    python -m benchmarks.rollout --serve .venv-vllm/bin/python --lengths 8   # starts the server
 
 The first form plays real episodes (4 codes, 5 answers to each of two questions) over
 simulated engines, whose parameters :mod:`benchmarks.simulated_engine` states, in three
@@ -9,7 +10,8 @@ layouts: one engine that serves all roles (one LoRA adapter each), three engines
 each (the published run keeps every role in an engine of its own), and three engines that all
 serve all roles. It then measures what a request costs beside the engine, over an engine
 that takes no time and keeps 500 requests open. The second form compares both modes on a
-real server; with ``--lengths``, that of :mod:`benchmarks.timed_engine`.
+real server, which the third one starts and stops; with ``--lengths``, that of
+:mod:`benchmarks.timed_engine`.
 
 Where the gain comes from: at a barrier the slots empty until the last straggler of the
 phase is done, and engines of other roles stand still. The first loss is a tail a phase, which
@@ -23,23 +25,34 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
-from scipy import stats
 
 import agents
 from agents.policy import Policy, StreamingPolicy
-from benchmarks.facts import machine_facts, print_facts
+from agents.vllm_process import VllmProcess
+from agents.vllm_settings import VllmSettings
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio
 from benchmarks.instant_engine import InstantEngine
+from benchmarks.interval import over_seeds
+from benchmarks.rollout_figures import (
+    LAYOUTS,
+    Comparison,
+    Overhead,
+    Play,
+    against_published,
+    aims,
+    ratios,
+    real_table,
+    tables,
+)
 from benchmarks.simulated_engine import (
     LENGTHS,
     Load,
@@ -57,10 +70,6 @@ from mmzero_env.protocol import ROLES, TOPICS, Role, Sampling
 from mmzero_env.rendering import JobRenderer, Renderer
 from trainers.rollout import Mode, collect
 from trainers.rollout_stats import RolloutStats
-
-LAYOUTS = ("one engine", "engine a role", "three shared")
-FASTER, BUSY, OVERHEAD_MS = 1.5, 0.95, 0.3
-"""Aims: times the speed of phases, share of time the engine is busy, CPU ms a request."""
 
 
 @dataclass(frozen=True)
@@ -88,58 +97,6 @@ FULL = Effort(
     1000,
 )
 QUICK = Effort(150, 2, ((36, 256), (72, 256)), 300)
-
-
-@dataclass(frozen=True)
-class Play:
-    """One collection over simulated engines.
-
-    Attributes:
-        seconds: Wall time, in seconds of the engines.
-        busy: Share of the time from first to last open request in which at least one was
-            open, of the engine where it is smallest.
-        slots: Share of all slots that were taken, over the whole collection.
-        thin: Seconds an engine in which it ran with less than half of its slots.
-    """
-
-    seconds: float
-    busy: float
-    slots: float
-    thin: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Both modes in one setting, one entry a seed.
-
-    Attributes:
-        layout: One of :data:`LAYOUTS`.
-        episodes: Number of episodes.
-        slots: Slots of each engine.
-        stream: Plays without barriers.
-        phases: Plays with them.
-    """
-
-    layout: str
-    episodes: int
-    slots: int
-    stream: tuple[Play, ...]
-    phases: tuple[Play, ...]
-
-    def ratio(self) -> tuple[float, float, float]:
-        """How many times as fast streaming is: mean over seeds and its 95 % interval."""
-        return interval(
-            [p.seconds / s.seconds for p, s in zip(self.phases, self.stream, strict=True)]
-        )
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval by Student's t; the interval is empty for a single value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, mean, mean
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean, mean - half, mean + half
 
 
 def episodes_of(count: int, seed: int, config: EpisodeConfig) -> list[OneEpisode]:
@@ -215,26 +172,6 @@ def compare_all(effort: Effort, note: Callable[[str], None]) -> list[Comparison]
     ]
 
 
-@dataclass(frozen=True)
-class Overhead:
-    """What a request costs beside the engine.
-
-    Attributes:
-        requests: How many were answered.
-        open: Requests open at a time, on average over the start and the end, too.
-        most: Most requests open at a time.
-        process: CPU milliseconds of the whole process a request: collector, episodes,
-            parsing, and the threads that hand answers over.
-        collector: Of them, the collector's thread.
-    """
-
-    requests: int
-    open: float
-    most: int
-    process: float
-    collector: float
-
-
 def overhead(episodes: int, hold: int = 500) -> Overhead:
     """Play episodes over an engine that takes no time and keeps ``hold`` requests open."""
     script, shape = Script(), EpisodeConfig()
@@ -297,124 +234,21 @@ def compare_real(
     return rows
 
 
-def show(console: Console, comparisons: Sequence[Comparison], cost: Overhead) -> None:
-    """Print the simulated figures."""
-    table = Table(title="streaming against phases, seconds of the simulated engines")
-    table.add_column("layout")
-    for name in ("episodes", "slots", "phases", "stream", "times as fast (95 %)"):
-        table.add_column(name, justify="right")
-    for name in ("slots in use", "s below half the slots", "busy, stream"):
-        table.add_column(name, justify="right")
-    table.caption = "slots in use and seconds below half: phases → stream"
-    for each in comparisons:
-        mean, low, high = each.ratio()
-        table.add_row(
-            each.layout,
-            str(each.episodes),
-            str(each.slots),
-            f"{_mean(each.phases, 'seconds'):.0f}",
-            f"{_mean(each.stream, 'seconds'):.0f}",
-            f"{mean:.2f} [{low:.2f}, {high:.2f}]",
-            f"{_mean(each.phases, 'slots'):.0%} → {_mean(each.stream, 'slots'):.0%}",
-            f"{_mean(each.phases, 'thin'):.0f} → {_mean(each.stream, 'thin'):.0f}",
-            f"{min(play.busy for play in each.stream):.1%}",
-        )
-    console.print(table)
-    published = against_published(comparisons)
-    table = Table(title="three engines: shared and streaming against a role each and phases")
-    for name in ("episodes", "slots", "times as fast (95 %)"):
-        table.add_column(name, justify="right")
-    for (episodes, slots), (mean, low, high) in published.items():
-        table.add_row(str(episodes), str(slots), f"{mean:.2f} [{low:.2f}, {high:.2f}]")
-    console.print(table)
-    table = Table(title="aims")
-    for name in ("what", "aim", "found", "met"):
-        table.add_column(name)
-    for what, aim, came, met in aims(comparisons, cost):
-        table.add_row(what, aim, came, "yes" if met else "no")
-    console.print(table)
-
-
-def against_published(
-    comparisons: Sequence[Comparison],
-) -> dict[tuple[int, int], tuple[float, float, float]]:
-    """Three shared engines that stream against the published layout with its phases."""
-    found: dict[tuple[int, int], tuple[float, float, float]] = {}
-    by_layout = {(each.layout, each.episodes, each.slots): each for each in comparisons}
-    for (layout, episodes, slots), each in by_layout.items():
-        if layout == "engine a role":
-            ours = by_layout["three shared", episodes, slots]
-            pairs = zip(each.phases, ours.stream, strict=True)
-            found[episodes, slots] = interval([p.seconds / s.seconds for p, s in pairs])
-    return found
-
-
-def aims(comparisons: Sequence[Comparison], cost: Overhead) -> list[tuple[str, str, str, bool]]:
-    """What was wanted, what came, and whether that is enough."""
-    rows: list[tuple[str, str, str, bool]] = []
-    faster = {
-        f"streaming, {layout}": {
-            (each.episodes, each.slots): each.ratio()[0]
-            for each in comparisons
-            if each.layout == layout
-        }
-        for layout in LAYOUTS
-    }
-    published = against_published(comparisons)
-    faster["streaming and sharing three engines"] = {at: it[0] for at, it in published.items()}
-    for what, means in faster.items():
-        enough = [f"{n} on {slots}" for (n, slots), mean in means.items() if mean >= FASTER]
-        came = f"{min(means.values()):.2f} to {max(means.values()):.2f}; reached for: "
-        came += "all" if len(enough) == len(means) else ", ".join(enough) or "none"
-        rows.append((what, f"≥ {FASTER} times", came, len(enough) == len(means)))
-    busy = min(play.busy for each in comparisons for play in each.stream)
-    rows.append(("engine busy while streaming", f"≥ {BUSY:.0%}", f"{busy:.1%}", busy >= BUSY))
-    came = f"{cost.process:.2f} ms (up to {cost.most} open, {cost.open:.0f} on average)"
-    aim = f"≤ {OVERHEAD_MS} ms CPU a request"
-    rows.append(("our cost beside the engine", aim, came, cost.process <= OVERHEAD_MS))
-    return rows
-
-
-def show_real(console: Console, name: str, rows: Sequence[Mapping[Mode, RolloutStats]]) -> None:
-    """Print the figures of a real server."""
-    table = Table(title=f"streaming against phases on {name}, seconds")
-    for column in ("seed", "phases", "stream", "times as fast", "tokens", "busy, stream"):
-        table.add_column(column, justify="right")
-    for seed, row in enumerate(rows):
-        stream, phases = row["stream"], row["phases"]
-        (asked,) = stream.policies
-        table.add_row(
-            str(seed),
-            f"{phases.seconds:.1f}",
-            f"{stream.seconds:.1f}",
-            f"{phases.seconds / stream.seconds:.2f}",
-            "unknown" if asked.tokens is None else f"{asked.tokens:,}",
-            f"{asked.busy_share:.1%}",
-        )
-    console.print(table)
-    mean, low, high = interval([row["phases"].seconds / row["stream"].seconds for row in rows])
-    console.print(f"streaming is {mean:.2f} times as fast, 95 % interval {low:.2f} to {high:.2f}")
-
-
-def _mean(plays: Sequence[Play], name: str) -> float:
-    return float(np.mean([getattr(play, name) for play in plays]))
-
-
-def _simulated(console: Console, effort: Effort) -> dict[str, Any]:
-    with console.status("") as status:
+def _simulated(effort: Effort) -> Findings:
+    with Console(stderr=True).status("") as status:
         comparisons = compare_all(effort, status.update)
         status.update("cost of a request")
         cost = overhead(effort.overhead)
-    show(console, comparisons, cost)
-    return {
+    figures = {
         "effort": dataclasses.asdict(effort),
         "machine_model": dataclasses.asdict(Machine()),
         "lengths": {role: dataclasses.asdict(law) for role, law in LENGTHS.items()},
         "comparisons": [
-            {**dataclasses.asdict(each), "times_as_fast": each.ratio()} for each in comparisons
+            {**dataclasses.asdict(each), "times_as_fast": each.ratio().as_json()}
+            for each in comparisons
         ],
         "against_published": [
-            {"episodes": episodes, "slots": slots, "times_as_fast": found}
+            {"episodes": episodes, "slots": slots, "times_as_fast": found.as_json()}
             for (episodes, slots), found in against_published(comparisons).items()
         ],
         "overhead": dataclasses.asdict(cost),
@@ -423,22 +257,37 @@ def _simulated(console: Console, effort: Effort) -> dict[str, Any]:
             for what, aim, came, met in aims(comparisons, cost)
         ],
     }
+    found = tuple(tables(comparisons, cost))
+    return Findings(figures, found, tuple(ratios(comparisons)), seeds=tuple(range(effort.seeds)))
 
 
-def _real(console: Console, args: argparse.Namespace) -> dict[str, Any]:
+def _served(args: argparse.Namespace) -> Findings:
+    """As :func:`_real`, on a server of the nano model that lives as long as it takes."""
+    settings = VllmSettings(max_model_len=1024, kv_cache_gb=0.5, threads=1)
+    note = Console(stderr=True).print
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        VllmProcess(
+            "nano", log_dir=Path(logs), python=args.serve, settings=settings, note=note
+        ) as server,
+    ):
+        return _real(args, server.agent.removeprefix("vllm:"))
+
+
+def _real(args: argparse.Namespace, server: str) -> Findings:
     policy: Policy
     if args.lengths is None:
-        policy = agents.make(f"vllm:{args.vllm}")
+        policy = agents.make(f"vllm:{server}")
     else:
-        policy = TimedEngine(args.vllm, args.lengths)
+        policy = TimedEngine(server, args.lengths)
     if not isinstance(policy, StreamingPolicy):
-        raise UserError(f"policy vllm:{args.vllm} does not stream")
+        raise UserError(f"policy vllm:{server} does not stream")
     sampling = {role: Sampling(max_tokens=args.max_tokens) for role in ROLES}
     config = EpisodeConfig(prompts=args.prompts, sampling=sampling)
     try:
         with (
             Renderer(size=args.size, workers=args.workers) as renderer,
-            console.status("") as status,
+            Console(stderr=True).status("") as status,
         ):
             rows = compare_real(
                 policy,
@@ -450,27 +299,32 @@ def _real(console: Console, args: argparse.Namespace) -> dict[str, Any]:
             )
     finally:
         policy.close()
-    show_real(console, policy.name, rows)
-    return {
-        "policy": policy.name,
-        "written": policy.facts() if isinstance(policy, TimedEngine) else "by the model",
-        "episodes": args.episodes,
-        "max_tokens": args.max_tokens if args.lengths is None else None,
-        "seeds": [{mode: dataclasses.asdict(found) for mode, found in row.items()} for row in rows],
-    }
+    ratio = over_seeds([row["phases"].seconds / row["stream"].seconds for row in rows])
+    return Findings(
+        {
+            "policy": policy.name,
+            "written": policy.facts() if isinstance(policy, TimedEngine) else "by the model",
+            "episodes": args.episodes,
+            "max_tokens": args.max_tokens if args.lengths is None else None,
+            "seeds": [
+                {mode: dataclasses.asdict(found) for mode, found in row.items()} for row in rows
+            ],
+        },
+        (real_table(policy.name, rows),),
+        (Ratio(f"phases / streaming, time, {args.episodes} episodes", ratio),),
+        seeds=tuple(range(args.seeds)),
+    )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, write.
-
-    Args:
-        arguments: Of the command line; those of the process when None.
-    """
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="under a minute, rougher")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON, too")
     real = parser.add_argument_group("on a real server")
     real.add_argument("--vllm", metavar="BASE@URL[,URL]", help="compare both modes on it instead")
+    real.add_argument(
+        "--serve", metavar="PYTHON", help="the same on the nano model, served with this Python"
+    )
     real.add_argument("--prompts", default="nano", help="prompt set that the model understands")
     real.add_argument("--episodes", type=int, default=32)
     real.add_argument("--seeds", type=int, default=3, help="repetitions")
@@ -480,20 +334,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     real.add_argument("--size", type=int, default=96, help="side of the pictures in pixels")
     real.add_argument("--workers", type=int, default=1, help="processes that draw")
-    args = parser.parse_args(arguments)
-    console = Console() if sys.stdout.isatty() else Console(width=130)
-    try:
-        if args.vllm is not None:
-            figures = _real(console, args)
-        else:
-            figures = _simulated(console, QUICK if args.quick else FULL)
-    except UserError as error:
-        parser.exit(2, f"{error}\n")
-    facts = machine_facts(("numpy", "scipy"))
-    print_facts(console, facts)
-    if args.json is not None:
-        args.json.write_text(json.dumps({**figures, "machine": facts}, indent=2) + "\n")
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Both modes on simulated engines or on a real server."""
+    if args.serve is not None:
+        return _served(args)
+    if args.vllm is not None:
+        return _real(args, args.vllm)
+    return _simulated(QUICK if args.quick else FULL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write.
+
+    Args:
+        arguments: Of the command line; those of the process when None.
+    """
+    return script.run("rollout", build_parser(), measure, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -12,14 +12,11 @@ says where the first limit is, not how fast a cluster will be. Nothing here was 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from rich.console import Console
-from rich.table import Table
-
-from mmzero_env.errors import UserError
+from benchmarks import script
+from benchmarks.findings import Findings, Table
 from mmzero_env.protocol import ROLES
 from trainers import config as configs
 from trainers.plan import Assumptions, make
@@ -86,44 +83,68 @@ def load(work: Work, gpus: int, tokens_a_second: float, render_seconds: float) -
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--preset", default="qwen3vl-8b-1x80gb")
     parser.add_argument("--tokens-per-second", type=float, default=0.0, help="0: the plan's")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """The loads of all stages; nothing is run.
+
+    Raises:
+        UserError: If there is no such preset.
+    """
     assumptions = Assumptions()
-    try:
-        plan = make(configs.load(args.preset, {}), Hardware(), assumptions)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    plan = make(configs.load(args.preset, {}), Hardware(), assumptions)
     rate = args.tokens_per_second or plan.tokens_a_second
-    console = Console() if sys.stdout.isatty() else Console(width=110)
-    table = Table(
-        title=f"{args.preset}, {rate:,.0f} tokens a second and engine", title_justify="left"
+    render = assumptions.speeds.render
+    loads = {
+        gpus: {role: load(plan.work[role], gpus, rate, render) for role in ROLES} for gpus in GPUS
+    }
+    return Findings(
+        {
+            "tokens_a_second": rate,
+            "costs": {name: asdict(cost) for name, cost in COSTS.items()},
+            "loads": {
+                str(gpus): {role: asdict(each) for role, each in by_role.items()}
+                for gpus, by_role in loads.items()
+            },
+        },
+        (
+            Table(
+                f"{args.preset}, {rate:,.0f} tokens a second and engine (computed, not measured)",
+                ("GPUs that sample", "stage", "sampling, s", "cores to play", "cores to draw"),
+                tuple(
+                    (
+                        f"{gpus:,}",
+                        role,
+                        f"{each.seconds:,.0f}",
+                        f"{each.playing:.2f}",
+                        f"{each.drawing:.1f}",
+                    )
+                    for gpus, by_role in loads.items()
+                    for role, each in by_role.items()
+                ),
+                "One process that plays keeps busy: "
+                + ", ".join(f"{1 / loads[1][role].playing:,.0f} GPUs ({role})" for role in ROLES)
+                + ".",
+            ),
+            Table(
+                "costs that the table is computed from, CPU ms",
+                ("what", "ms", "from"),
+                tuple((name, f"{cost.ms}", cost.source) for name, cost in COSTS.items()),
+            ),
+        ),
     )
-    for name in ("GPUs that sample", "stage", "sampling", "cores to play", "cores to draw"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
-    for gpus in GPUS:
-        for role in ROLES:
-            found = load(plan.work[role], gpus, rate, assumptions.speeds.render)
-            table.add_row(
-                f"{gpus:,}" if role == ROLES[0] else "",
-                role,
-                f"{found.seconds:,.0f} s",
-                f"{found.playing:.2f}",
-                f"{found.drawing:.1f}",
-                end_section=role == ROLES[-1],
-            )
-    console.print(table)
-    for role in ROLES:
-        one = load(plan.work[role], 1, rate, assumptions.speeds.render)
-        console.print(f"{role}: one process keeps {1 / one.playing:,.0f} GPUs busy")
-    for name, cost in COSTS.items():
-        console.print(f"{name}: {cost.ms} ms ({cost.source})")
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    return script.run("scale", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

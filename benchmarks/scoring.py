@@ -1,6 +1,6 @@
 """How fast finished episodes are parsed, voted on and scored, on one core.
 
-    python -m benchmarks.scoring [--episodes 2000]
+    python -m benchmarks.scoring [--episodes 2000] [--rounds 3]
 
 Episodes have 4 codes and 5 answers to each of two questions, with captions of 120 words;
 a code is a chart of 36 elements. What is timed per episode: parsing the Proposer's text,
@@ -19,7 +19,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from mmzero_env import grading
+from mmzero_env.errors import UserError
 from mmzero_env.parsing import extract_svg, parse_proposal
 from mmzero_env.protocol import CodeOutcome, Drawing, EpisodeOutcome, Proposal, Question
 from mmzero_env.rewards import DESIGNS, get_design
@@ -91,42 +94,93 @@ def outcome(
     )
 
 
-def main() -> None:
-    """Measure and print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--episodes", type=int, default=2000)
-    count = parser.parse_args().episodes
-    rng = np.random.default_rng(0)
+Answered = Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...]]]]
+
+
+def rates(
+    written: Sequence[tuple[str, tuple[str, ...]]], answered: Answered, rounds: int
+) -> dict[str, list[float]]:
+    """Episodes parsed, voted on and scored in a CPU second, by design, one number a round."""
+    found: dict[str, list[float]] = {name: [] for name in DESIGNS}
+    episodes = list(enumerate(zip(written, answered, strict=True)))
+    for _ in range(rounds):
+        for name, design in DESIGNS.items():
+            off = {f"proposer.{term}": 0.0 for term in DIVERSITY if term in design.proposer}
+            design = get_design(name, **off)
+            # Every design starts as a new process would: no answer is known yet.
+            grading.forget()
+            start = time.process_time()
+            design.score([outcome(i, *each) for i, each in episodes])
+            found[name].append(len(episodes) / (time.process_time() - start))
+    return found
+
+
+def in_window(outcomes: Sequence[EpisodeOutcome], name: str) -> tuple[float, float]:
+    """CPU milliseconds an episode in a sliding window, in the first and the last third."""
+    design, third = DESIGNS[name], len(outcomes) // 3
+    past: deque[EpisodeOutcome] = deque(maxlen=WINDOW)
+    spent = []
+    for each in outcomes:
+        start = time.process_time()
+        design.score_last([*past, each])
+        spent.append(time.process_time() - start)
+        past.append(replace(each, codes=()))
+    return float(np.mean(spent[:third]) * 1e3), float(np.mean(spent[-third:]) * 1e3)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
+    parser.add_argument("--episodes", type=int, default=2000, help="at least 3")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of the rates")
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Both tables."""
+    if args.episodes < 3:
+        raise UserError(f"--episodes: expected at least 3, got {args.episodes}")
+    rng, count = np.random.default_rng(0), args.episodes
     written = [texts(rng) for _ in range(count)]
     answered = [
         [(answers(rng, "7"), answers(rng, "7/2")) for _ in range(CODES)] for _ in range(count)
     ]
-    print(f"{count} episodes, {CODES} codes, {ANSWERS} answers to each of 2 questions\n")
-    print("| design | parsed, voted and scored, episodes a second and core |")
-    print("|---|---|")
-    for name, design in DESIGNS.items():
-        off = {f"proposer.{term}": 0.0 for term in DIVERSITY if term in design.proposer}
-        design = get_design(name, **off)
-        # Every design starts as a new process would: no answer is known yet.
-        grading.forget()
-        start = time.process_time()
-        design.score([outcome(i, written[i], answered[i]) for i in range(count)])
-        print(f"| {name} | {count / (time.process_time() - start):,.0f} |")
+    found = rates(written, answered, args.rounds)
     outcomes = [outcome(i, written[i], answered[i]) for i in range(count)]
-    third = count // 3
-    print(f"\n| design | window of {WINDOW}: ms an episode, first third | last third |")
-    print("|---|---|---|")
-    for name, design in DESIGNS.items():
-        past: deque[EpisodeOutcome] = deque(maxlen=WINDOW)
-        spent = []
-        for each in outcomes:
-            start = time.process_time()
-            design.score_last([*past, each])
-            spent.append(time.process_time() - start)
-            past.append(replace(each, codes=()))
-        first, last = np.mean(spent[:third]) * 1e3, np.mean(spent[-third:]) * 1e3
-        print(f"| {name} | {first:.2f} | {last:.2f} |")
+    costs = {name: in_window(outcomes, name) for name in DESIGNS}
+    first, last = zip(*costs.values(), strict=True)
+    return Findings(
+        {"episodes_a_second": found, "window_ms": costs},
+        (
+            Table(
+                f"episodes a second and core: {count:,} episodes, {CODES} codes, {ANSWERS} "
+                "answers to each of 2 questions",
+                ("design", "parsed, voted and scored"),
+                tuple((name, Spread.of(values).text(0)) for name, values in found.items()),
+                "Median over the rounds (smallest to largest); diversity is timed apart.",
+            ),
+            Table(
+                f"one more episode in a window of {WINDOW}, CPU ms",
+                ("design", "first third", "last third"),
+                tuple((name, f"{a:.2f}", f"{b:.2f}") for name, (a, b) in costs.items()),
+            ),
+        ),
+        (
+            Ratio.of("one more episode, last third / first third, over the designs", last, first),
+            Ratio.of(
+                "episodes a second, mm_zero / mm_zero_official",
+                found["mm_zero"],
+                found["mm_zero_official"],
+            ),
+        ),
+        seeds=(0,),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    return script.run("scoring", build_parser(), measure, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """A whole Solver step on the nano model beside a bare PyTorch loop and TRL's own trainer.
 
-    python -m benchmarks.train_step [--repetitions 5] [--steps 4] [--out FILE.json]
+    python -m benchmarks.train_step [--repetitions 5] [--steps 4]
 
 One step is 64 answers to 8 labelled questions about pictures (8 groups of 8, at most 64
 tokens), their rewards, and one AdamW update with a KL term. Three ways to do it:
@@ -23,7 +23,6 @@ What the run saves for resume is not part of it: see :mod:`benchmarks.resume_cos
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
@@ -36,8 +35,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image as PILImage
-from rich.console import Console
-from rich.table import Table
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -46,8 +43,9 @@ from agents.nano.curriculum import training_spec
 from agents.nano.pretrain import render_pool
 from agents.special_tokens import banned_ids
 from agents.transformers import nano
+from benchmarks import script
 from benchmarks.bare_grpo import BareLoop
-from benchmarks.facts import machine_facts, print_facts
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from benchmarks.trl_processor import PictureProcessor
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import Image, Request, Sampling
@@ -275,7 +273,7 @@ def trl(asked: Sequence[Asked], steps: int, folder: Path) -> Timed:
 WAYS: Mapping[str, Turn] = {"ours": ours, "bare": bare, "TRL": trl}
 
 
-def measure(repetitions: int, steps: int) -> list[dict[str, Timed]]:
+def in_turn(repetitions: int, steps: int) -> list[dict[str, Timed]]:
     """Every way in turn, ``repetitions`` times.
 
     Args:
@@ -300,40 +298,63 @@ def ratios(found: Sequence[Mapping[str, Timed]]) -> dict[str, list[float]]:
     return {f"{a} / {b}": [turn[a].cpu / turn[b].cpu for turn in found] for a, b in pairs}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__, "--out")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="steps of a turn that count")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
-    args = parser.parse_args()
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """All ways in turn, on one thread."""
     torch.set_num_threads(1)
     quiet_transformers()
-    found = measure(args.repetitions, args.steps)
-    console = Console()
-    table = Table(title="one Solver step of 64 nano completions, one thread")
-    for name in ("", "CPU s a step", "smallest", "largest", "wall s", "tokens"):
-        table.add_column(name, justify="right" if name else "left")
+    found = in_turn(args.repetitions, args.steps)
+    quotients = ratios(found)
+    rows = []
     for name in WAYS:
-        cpu = [turn[name].cpu for turn in found]
-        wall, tokens = (np.median([getattr(t[name], k) for t in found]) for k in ("wall", "tokens"))
-        figures = (np.median(cpu), min(cpu), max(cpu), wall)
-        table.add_row(name, *(f"{figure:.2f}" for figure in figures), f"{tokens:.0f}")
-    for name, values in ratios(found).items():
-        figures = (np.median(values), min(values), max(values))
-        table.add_row(name, *(f"{figure:.2f}" for figure in figures), "", f"bar {BARS[name]}")
-    console.print(table)
-    facts = machine_facts(("torch", "transformers", "trl"))
-    print_facts(console, facts)
-    if args.out is not None:
-        turns = [{name: vars(timed) for name, timed in turn.items()} for turn in found]
-        result = {"steps": args.steps, "turns": turns, "ratios": ratios(found), "facts": facts}
-        args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        cpu, wall, tokens = (
+            Spread.of([getattr(turn[name], part) for turn in found])
+            for part in ("cpu", "wall", "tokens")
+        )
+        rows.append((name, cpu.text(), wall.text(), f"{tokens.median:.0f}"))
+    bars = "; ".join(
+        f"{name} {'at most' if name.startswith('ours') else 'at least'} {bar}"
+        for name, bar in BARS.items()
+    )
+    return Findings(
+        {
+            "steps": args.steps,
+            "turns": [{name: vars(timed) for name, timed in turn.items()} for turn in found],
+            "ratios": quotients,
+            "bars": dict(BARS),
+        },
+        (
+            Table(
+                "one Solver step of 64 nano completions, one thread",
+                ("way", "CPU s a step", "wall s a step", "tokens"),
+                tuple(rows),
+                f"Median over the repetitions (smallest to largest). Bars: {bars}.",
+            ),
+        ),
+        tuple(
+            Ratio(f"{name}, CPU time of a Solver step", Spread.of(values))
+            for name, values in quotients.items()
+        ),
+        seeds=(0,),
+        packages=("accelerate", "datasets"),
+    )
 
 
 def _of_step(asked: Sequence[Asked], step: int) -> Sequence[Asked]:
     return asked[step * PROMPTS : (step + 1) * PROMPTS]
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    return script.run("train_step", build_parser(), measure, argv)
+
+
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

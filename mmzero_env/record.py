@@ -30,6 +30,7 @@ from mmzero_env.protocol import ROLES, EpisodeOutcome, EpisodeRewards, Image, Pr
 from mmzero_env.record_files import (
     UnfinishedFile,
     convert,
+    pick_records,
     read_records,
     record_files,
     write_records,
@@ -65,6 +66,7 @@ __all__ = [
     "drawing_versions",
     "episode_to_record",
     "image_to_png",
+    "pick_records",
     "png_to_image",
     "read_records",
     "record_files",

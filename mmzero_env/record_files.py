@@ -14,7 +14,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from mmzero_env import parquet
 from mmzero_env.errors import EngineError, UserError
@@ -103,6 +103,36 @@ def read_records(path: str | Path) -> Iterator[EpisodeRecord]:
             unfinished = unfinished or error
     if unfinished is not None:
         raise unfinished
+
+
+def pick_records(path: str | Path, places: Iterable[int]) -> Iterator[tuple[int, EpisodeRecord]]:
+    """Read a few records of one file; of JSONL only their lines are parsed.
+
+    Args:
+        path: A ``.jsonl`` or ``.parquet`` file.
+        places: Which records, counted from 0. Places behind the last record, an unfinished
+            one included, are left out.
+
+    Yields:
+        Place and record, in the order of the file.
+
+    Raises:
+        UserError: If the file is missing, or one of these records is damaged.
+    """
+    path = Path(path)
+    wanted = set(places)
+    if _suffix(path) == ".parquet":
+        for place, record in enumerate(parquet.read(path)):
+            if place in wanted:
+                yield place, record
+        return
+    last = max(wanted, default=-1)
+    with _opened(path) as file:
+        for place, line in enumerate(file):
+            if place > last:
+                return
+            if place in wanted and line.endswith(b"\n"):
+                yield place, _from_line(line, f"{path}, line {place + 1}")
 
 
 def record_files(path: str | Path) -> list[Path]:
@@ -203,15 +233,18 @@ def _torn(path: Path, number: int) -> UnfinishedFile:
 
 
 def _read_lines(path: Path) -> Iterator[EpisodeRecord]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise UserError(f"cannot read episode records from {path}: {error.strerror}.") from error
-    with file:
+    with _opened(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 raise _torn(path, number)
             yield _from_line(line, f"{path}, line {number}")
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UserError(f"cannot read episode records from {path}: {error.strerror}.") from error
 
 
 def _from_line(line: bytes, where: str) -> EpisodeRecord:

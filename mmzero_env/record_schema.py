@@ -11,7 +11,7 @@ import copy
 import functools
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, KeysView, Mapping
 from typing import Any, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from mmzero_env.errors import UserError
@@ -236,7 +236,9 @@ def check(value: object, where: str) -> None:
         raise UserError(
             f"{where}: expected an episode record of schema {known}, got schema {version!r}."
         )
-    _check(value, EpisodeRecord, where, "")
+    if not _test(EpisodeRecord)(value):
+        # The slow way, which knows the name of every field.
+        _check(value, EpisodeRecord, where, "")
 
 
 @functools.cache
@@ -251,6 +253,62 @@ def without_none(hint: Any) -> tuple[Any, bool]:
         return hint, False
     (inner,) = (each for each in get_args(hint) if each is not types.NoneType)
     return inner, True
+
+
+@functools.cache
+def _test(hint: Any) -> Callable[[Any], bool]:
+    """A quick look whether a value follows an annotation, built once.
+
+    What passes is right. What does not may be right as well (a whole number for a number, say), and
+    :func:`_check` decides.
+    """
+    inner, optional = without_none(hint)
+    if optional:
+        test = _test(inner)
+        return lambda value: value is None or test(value)
+    if is_typeddict(inner):
+        fields = {key: _test(each) for key, each in fields_of(inner).items()}
+        return functools.partial(_fits, fields.keys(), tuple(fields.items()))
+    kind = get_origin(inner)
+    if kind not in (dict, list):
+        one = _all_of(inner)
+        return lambda value: one((value,))
+    each = get_args(inner)[-1]
+    many = _all_of(each) if each in _LEAVES else lambda values: all(map(_test(each), values))
+    if kind is list:
+        return lambda value: isinstance(value, list) and many(value)
+    return lambda value: (
+        isinstance(value, dict) and _STR.issuperset(map(type, value)) and many(value.values())
+    )
+
+
+_STR = frozenset((str,))
+_LEAVES: Mapping[Any, frozenset[type]] = {
+    str: _STR,
+    int: frozenset((int,)),
+    float: frozenset((float,)),
+    bool: frozenset((bool,)),
+    bytes: frozenset((bytes,)),
+    Scalar: frozenset((bool, int, float, str, types.NoneType)),
+}
+
+
+def _all_of(leaf: Any) -> Callable[[Iterable[Any]], bool]:
+    kinds = _LEAVES[leaf]
+    if leaf is float:
+        return lambda values: (
+            kinds.issuperset(map(type, values)) and all(map(math.isfinite, values))
+        )
+    return lambda values: kinds.issuperset(map(type, values))
+
+
+def _fits(names: KeysView[str], tests: Iterable[tuple[str, Any]], value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != names:
+        return False
+    for key, test in tests:
+        if not test(value[key]):
+            return False
+    return True
 
 
 def _check(value: object, hint: Any, where: str, name: str) -> None:
@@ -289,8 +347,16 @@ def _check(value: object, hint: Any, where: str, name: str) -> None:
         isinstance(value, bool) and inner is not bool
     ):
         raise _wrong(where, name, _KINDS[inner], value)
-    elif inner is float and not math.isfinite(cast("float", value)):
+    elif inner is float and not _finite(cast("float", value)):
         raise _wrong(where, name, "a finite number", value)
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # A whole number beyond all floats.
+        return False
 
 
 def _wrong(where: str, name: str, expected: str, value: object) -> UserError:

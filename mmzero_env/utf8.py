@@ -28,7 +28,8 @@ def escape(text: str) -> str:
 
 def unescape(text: str) -> str:
     """The string that :func:`escape` made a text of."""
-    return _STORED.sub(_restore, text)
+    # Python knows this of a string without looking at it.
+    return text if text.isascii() else _STORED.sub(_restore, text)
 
 
 def _store(match: re.Match[str]) -> str:

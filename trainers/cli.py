@@ -1,4 +1,4 @@
-"""The command line: ``mmzero evolve``, ``eval``, ``bench``, ``report``, ``serve`` and more.
+"""The command line: ``mmzero evolve``, ``eval``, ``play``, ``bench``, ``report`` and more.
 
 Exit codes: 0 done, 1 a failure of ours (finished stages are saved), a replay that came
 out different, a plan that does not fit or a machine that cannot render, 2 a mistake in what
@@ -11,30 +11,27 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmzero_env.errors import EngineError, UserError, unknown
-from mmzero_env.protocol import ROLES
-from trainers import export_command, plan_command, ranks, serve
+from mmzero_env.errors import EngineError, UserError
+from trainers import eval_command, export_command, plan_command, ranks, serve
+from trainers.play import command as play_command
 from trainers.version import version
 
 if TYPE_CHECKING:
-    from agents.policy import Policy
-    from mmzero_env.protocol import Role
     from trainers.report.run_data import Probe
     from trainers.run_config import RunConfig
 
 RUNS = Path("runs")
-SUITES = ("probe",)
 # Every module of the extra that the loop imports, for one clear message instead
 # of whichever ImportError happens to come first.
 EXTRAS = {
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard"),
+    "eval": ("aiohttp", "psutil"),
     "bench": ("torch", "trl", "psutil", "matplotlib", "stable_baselines3"),
 }
 
@@ -49,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     args = build_parser().parse_args(argv)
+    args.line = ("mmzero", *(sys.argv[1:] if argv is None else argv))
     try:
         return args.command(args)
     except UserError as error:
@@ -104,31 +102,26 @@ def build_parser() -> argparse.ArgumentParser:
     evolve.add_argument("--quiet", action="store_true", help="no progress, only the result")
     evolve.set_defaults(command=_evolve)
 
-    evaluate = commands.add_parser(
-        "eval",
-        help="measure a model against the truth",
-        description="Measure how well a model plays each role.",
-        epilog="example: mmzero eval runs/nano-cpu/checkpoints/iter-2 --suite probe",
-    )
-    evaluate.add_argument(
-        "model",
-        metavar="MODEL",
-        help="an agent (nano, openai:MODEL@URL, transformers:PATH-or-ID, …), a model folder, or a "
-        "folder of a run that holds one model a role",
-    )
-    evaluate.add_argument("--suite", default="probe", help="what to measure (default: probe)")
-    evaluate.add_argument("--out", type=Path, metavar="DIR", help="write eval.json here, too")
-    evaluate.add_argument("--items", type=int, metavar="N", help="how many test items")
-    evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="chooses the items")
-    evaluate.add_argument("--prompts", metavar="NAME", help="prompt set that the model understands")
-    evaluate.set_defaults(command=_eval)
-
+    eval_command.add_parser(commands)
     report = commands.add_parser(
         "report",
         help="(re)write the report of a run",
         description="Write report.html into a run directory, finished or not.",
+        epilog="example: mmzero report runs/nano-cpu --watch",
     )
     report.add_argument("run", type=Path, metavar="RUN_DIR", help="a run directory")
+    report.add_argument(
+        "--watch",
+        action="store_true",
+        help="write it anew while the run goes on, until it is finished or Ctrl-C",
+    )
+    report.add_argument(
+        "--interval",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="between two looks at the run with --watch (default: 10)",
+    )
     report.set_defaults(command=_report)
 
     replay = commands.add_parser(
@@ -156,6 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print for machines")
     doctor.set_defaults(command=_doctor)
+    play_command.add_parser(commands)
     serve.add_parser(commands)
     plan_command.add_parser(commands)
     export_command.add_parser(commands)
@@ -208,10 +202,10 @@ def _asked(args: argparse.Namespace) -> tuple[Path, RunConfig]:
 
     if args.resume is not None:
         _refuse_beside_resume(args)
-        _check_system()
+        check_system()
         return args.resume, configs.read(args.resume)
     out = _new_run_directory(args)
-    _check_system()
+    check_system()
     return out, configs.load(args.preset or "nano-cpu", _overrides(args, out))
 
 
@@ -294,79 +288,33 @@ def _finish(out: Path) -> None:
     from trainers import report
 
     data = report.load(out)
-    path = report.write(out)
+    written = report.write(out)
     if data.probe is not None:
-        _print_table(
+        print_table(
             "true accuracy of each role before → after each iteration, with 95 % intervals",
             data.probe,
         )
-    print(f"report: {path}")
-
-
-def _eval(args: argparse.Namespace) -> int:
-    """``mmzero eval``."""
-    if args.suite not in SUITES:
-        raise unknown("suite", args.suite, SUITES)
-    if args.items is not None and args.items < 1:
-        raise UserError(f"--items expects a positive number, got {args.items}.")
-    _check_system()
-    policies = _policies(args.model)
-    from trainers import evaluate
-    from trainers.report.run_data import Estimate, Probe
-
-    options = {
-        name: value
-        for name, value in (("items", args.items), ("prompts", args.prompts))
-        if value is not None
-    }
-    scores = evaluate.evaluate(policies, seed=args.seed, **options)
-    estimates = {name: (Estimate(s.mean, s.low, s.high, s.n),) for name, s in scores.items()}
-    _print_table(f"{args.suite}: {args.model}, with 95 % intervals", Probe((0,), estimates))
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        path = args.out / "eval.json"
-        result = {
-            "model": args.model,
-            "suite": args.suite,
-            "seed": args.seed,
-            "version": version(),
-            "metrics": {name: vars(found[0]) for name, found in estimates.items()},
-        }
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        print(f"written: {path}")
-    return 0
-
-
-def _policies(model: str) -> Mapping[Role, Policy]:
-    """One policy a role from what was typed: an agent, a model folder, a folder of three."""
-    path = Path(model)
-    folders = [path / role for role in ROLES]
-    if path.is_dir() and all(folder.is_dir() for folder in folders):
-        specs = [f"transformers:{folder}" for folder in folders]
-    else:
-        specs = [f"transformers:{model}" if path.is_dir() else model] * len(ROLES)
-    if any(not spec.startswith(("scripted:", "openai:")) for spec in specs):
-        require("train", f"mmzero eval {model}")
-    import agents
-
-    made = {spec: agents.make(spec) for spec in dict.fromkeys(specs)}
-    return {role: made[spec] for role, spec in zip(ROLES, specs, strict=True)}
+    print(f"report: {written.path}")
 
 
 def _report(args: argparse.Namespace) -> int:
     """``mmzero report``."""
     from trainers import report
+    from trainers.report import watch
 
-    path = report.write(args.run)
-    for sentence in report.load(args.run).missing:
+    if args.watch:
+        watch.watch(args.run, args.interval)
+        return 0
+    written = report.write(args.run)
+    for sentence in written.notes:
         print(f"note: {sentence}", file=sys.stderr)
-    print(f"report: {path}")
+    print(f"report: {written.path}")
     return 0
 
 
 def _replay(args: argparse.Namespace) -> int:
     """``mmzero replay``."""
-    _check_system()
+    check_system()
     from trainers import replay
 
     return replay.run(args.path, args.design, args.workers)
@@ -387,7 +335,7 @@ def _doctor(args: argparse.Namespace) -> int:
     return doctor.run(as_json=args.json)
 
 
-def _print_table(title: str, probe: Probe) -> None:
+def print_table(title: str, probe: Probe) -> None:
     """A probe as a table on standard output; as wide as it needs when that is not a terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -418,7 +366,7 @@ def require(extra: str, command: str) -> None:
         )
 
 
-def _check_system() -> None:
+def check_system() -> None:
     """Stop with the install command when a system library is not there."""
     from mmzero_env.rendering import check_system
 

@@ -247,6 +247,20 @@ def test_closing_gives_up_what_is_open_and_leaves_no_thread(server, make):
     assert "to be closed" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_closing_after_its_requests_were_cancelled_says_nothing(caplog):
+    for _ in range(5):
+        # Nobody listens there, so the requests wait for the server.
+        policy = OpenAIPolicy("fake@http://127.0.0.1:1", patience=30)
+        futures = [policy.submit(ask(str(number))) for number in range(8)]
+        wait_for(lambda: "connection refused" in caplog.text)
+        for future in futures:
+            future.cancel()
+        policy.close()
+        del policy, futures
+        gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
 def test_a_policy_that_is_forgotten_leaves_no_thread(server):
     policy = OpenAIPolicy(f"fake@{server.url}", name="forgotten")
     policy.generate([ask()])

@@ -291,6 +291,7 @@ def test_models_are_found_by_name_folder_or_id(tmp_path, monkeypatch):
         ({"gpu_memory": 0.0}, "gpu_memory is a share"),
         ({"max_model_len": -1}, "must not be negative"),
         ({"tensor_parallel": 0}, "at least 1"),
+        ({"pictures": 0}, "pictures must be at least 1"),
         ({"dtype": "int8"}, "dtype is 'auto'"),
         ({"device": "tpu"}, "device is 'auto'"),
     ],

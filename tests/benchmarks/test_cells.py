@@ -39,6 +39,39 @@ def test_a_failing_cell_leaves_the_finished_ones(tmp_path):
     assert Cells(tmp_path, {}).done == {"a": {"value": 1}}
 
 
+def test_a_failure_that_is_expected_lets_the_others_go_on_and_is_tried_again(tmp_path):
+    def fails():
+        raise KeyError("no")
+
+    calls, shown = [], io.StringIO()
+    cells = Cells(tmp_path, {})
+    work = {"a": fails, "b": counting(calls, "b", 1)}
+    found = cells.run(work, title="t", stream=shown, errors=(KeyError,))
+    assert found == {"b": {"value": 1}} and str(cells.failed["a"]) == "'no'"
+    assert "t 1/2: a FAILED after" in shown.getvalue()
+    again = {"a": counting(calls, "a", 0), "b": counting(calls, "b", 1)}
+    assert list(Cells(tmp_path, {}).run(again, title="t", stream=shown)) == ["a", "b"]
+    assert calls == ["b", "a"]
+
+
+def test_time_left_is_read_from_what_cells_are_thought_to_take(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("benchmarks.cells.time.monotonic", lambda: clock[0])
+
+    def takes(seconds):
+        def work():
+            clock[0] += seconds
+            return {}
+
+        return work
+
+    shown = io.StringIO()
+    work = {"small": takes(2), "large": takes(60)}
+    expected = {"small": 1.0, "large": 30.0}
+    Cells(tmp_path, {}).run(work, title="t", stream=shown, expected=expected)
+    assert "small in 2.0 s, about 1 min 0 s left" in shown.getvalue()
+
+
 def test_a_torn_last_line_is_not_taken_for_a_cell(tmp_path):
     Cells(tmp_path, {}).run({"a": lambda: {"value": 1}}, title="t", stream=io.StringIO())
     with (tmp_path / FILE).open("a") as file:

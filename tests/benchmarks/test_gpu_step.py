@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import torch
@@ -82,14 +81,14 @@ def test_real_shapes_are_known_without_a_gpu_or_a_hub(name, weights, peak):
     assert 0.8 < model / (8 * weights * work.tokens) < 1.4
 
 
-def test_the_command_writes_its_figures_and_how_to_get_them_again(tmp_path, monkeypatch):
+def test_the_command_writes_its_figures_and_how_to_get_them_again(tmp_path):
     out = tmp_path / "results" / "step.json"
     sizes = "--groups 1 --group-size 2 --prompt 24 --completion 8 --pixels 96 --dtype float32"
-    arguments = f"--shape tiny --device cpu --lora 0 {sizes} --out {out}".split()
-    monkeypatch.setattr(sys, "argv", ["gpu_step", *arguments])
-    gpu_step.main()
-    found = json.loads(out.read_text())
-    assert found["command"] == f"python -m benchmarks.gpu_step {' '.join(arguments)}"
+    arguments = f"--shape tiny --device cpu --lora 0 {sizes}"
+    gpu_step.main([*arguments.split(), "--out", str(out)])
+    result = json.loads(out.read_text())
+    assert result["command"] == f"python -m benchmarks.gpu_step {arguments}"
+    found = result["figures"]
     assert found["device"] == "CPU" and set(found["roles"]) == set(ROLES)
     assert found["roles"]["solver"]["plan_bytes"]["weights"] == found["shape"]["parameters"] * 4
 

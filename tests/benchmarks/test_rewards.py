@@ -2,12 +2,20 @@ import json
 
 import pytest
 
-from benchmarks import reward_nano, rewards
+from benchmarks import reward_nano, rewards, simulated_world
 from benchmarks.command import build_parser
 from benchmarks.command import run as bench
 from benchmarks.interval import over_seeds
 from benchmarks.reward_choice import choose
-from benchmarks.reward_measures import lines, rank_correlation, summarise
+from benchmarks.reward_measures import (
+    MEASURES,
+    last_of,
+    lines,
+    mean_of,
+    rank_correlation,
+    summarise,
+)
+from benchmarks.simulated_world import Settings
 from mmzero_env.errors import UserError
 from mmzero_env.rewards import DESIGNS
 
@@ -27,7 +35,9 @@ TINY = {
 
 
 def test_all_registered_designs_take_part_unless_some_are_named(tmp_path):
-    assert [each.name for each in choose(None, [])] == list(DESIGNS)
+    first, *others = DESIGNS
+    everything = [first, f"{first}, Proposer untrained", *others]
+    assert [each.name for each in choose(None, [])] == everything
     (tmp_path / "bold.toml").write_text("[proposer]\ndifficulty = 2.0\n")
     chosen = choose("r_zero, mm_zero", [tmp_path / "bold.toml"])
     assert [each.name for each in chosen] == ["r_zero", "mm_zero", "bold"]
@@ -63,11 +73,17 @@ def test_ranks_agree_oppose_or_say_nothing():
     assert rank_correlation([], []) is None
 
 
+def test_the_end_of_a_run_is_its_last_third_and_gaps_are_left_out():
+    assert last_of([9, 9, 9, 9, 1, 3]) == 2 and last_of([5.0]) == 5 and last_of([]) is None
+    assert last_of([9, 9, 9, 9, None, 3]) == 3
+    assert mean_of([1, None, 2]) == 1.5 and mean_of([None]) is None
+
+
 def test_a_measure_that_a_seed_lacks_is_averaged_over_the_others():
-    row = summarise([{"solver_gain": 0.1}, {"solver_gain": None}, {"solver_gain": 0.3}])
+    row = summarise([{"solver_gain": x} for x in (0.1, None, 0.3)], MEASURES)
     assert row["solver_gain"] == over_seeds([0.1, 0.3])
     assert row["hack_rate"] is None
-    shown = lines({"mm_zero": row})
+    shown = lines({"mm_zero": row}, MEASURES)
     assert shown[1][1].startswith("+.200 [") and shown[1][-1] == "–"
 
 
@@ -105,14 +121,24 @@ def test_a_run_that_was_killed_goes_on_and_the_table_is_written(tmp_path, monkey
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(reward_nano, "SilentProgress", Killed)
-    words = ["rewards", "--designs", "r_zero", "--seeds", "4", "--out", str(tmp_path)]
+    words = [
+        "rewards",
+        "--designs",
+        "r_zero",
+        "--ground",
+        "nano",
+        "--seeds",
+        "4",
+        "--out",
+        str(tmp_path),
+    ]
     with pytest.raises(KeyboardInterrupt):
         bench(words)
     assert bench(words) == 0
     assert begun == ["probe", "proposer", "coder", "coder", "solver", "probe"]
     result = json.loads((tmp_path / "rewards.json").read_text())
     nano = result["grounds"]["nano"]
-    assert result["command"] == f"mmzero bench {' '.join(words)}" and result["seeds"] == [4]
+    assert nano["command"] == f"mmzero bench {' '.join(words)}" and nano["seeds"] == [4]
     assert nano["table"]["r_zero"]["solver_gain"]["n"] == 1
     assert 0 <= nano["table"]["r_zero"]["diversity"]["mean"] <= 1
     # A run that was killed has no true cost.
@@ -121,4 +147,52 @@ def test_a_run_that_was_killed_goes_on_and_the_table_is_written(tmp_path, monkey
     assert bench([*words, "--quick"]) == 0
     with pytest.raises(UserError, match="1 runs are missing"):
         bench([*words, "--quick", "--designs", "visplay"])
-    assert rewards.NANO_SEEDS == "0-2"
+
+
+def test_the_simulated_ground_is_resumed_and_published_beside_the_other(tmp_path, monkeypatch):
+    tiny = Settings(rounds=2, proposals=16, coder=6, solver=6)
+    monkeypatch.setattr(simulated_world, "FULL", tiny)
+    monkeypatch.setattr(rewards, "RESULTS", tmp_path / "published")
+    (tmp_path / "published").mkdir()
+    kept = {"grounds": {"nano": {"seeds": [7]}}}
+    (tmp_path / "published" / "rewards.json").write_text(json.dumps(kept))
+    path = tmp_path / "bold.toml"
+    path.write_text("[proposer]\ndifficulty = 2.0\n")
+    words = ["rewards", "--ground", "simulated", "--seeds", "0,1", "--out", str(tmp_path / "out")]
+    bench([*words, "--designs", "mm_zero"])
+    done = (tmp_path / "out" / "simulated" / "cells.jsonl").read_text()
+    bench([*words, "--designs", "mm_zero", "--design", str(path), "--publish"])
+    assert (tmp_path / "out" / "simulated" / "cells.jsonl").read_text().startswith(done)
+    for folder in (tmp_path / "out", tmp_path / "published"):
+        result = json.loads((folder / "rewards.json").read_text())["grounds"]["simulated"]
+        assert list(result["table"]) == ["mm_zero", "bold"]
+        assert result["table"]["bold"]["solver_gain"]["n"] == 2
+        assert result["designs"]["bold"]["proposer"]["difficulty"] == 2.0
+        assert result["details"]["bold"]["hack_coder"]["mean"] > 0
+        assert "bold" in (folder / "rewards-simulated.md").read_text()
+        for name in ("rewards-simulated.svg", "rewards-simulated-curves.svg"):
+            assert "bold" in (folder / name).read_text()
+    published = json.loads((tmp_path / "published" / "rewards.json").read_text())
+    assert published["grounds"]["nano"] == {"seeds": [7]}
+
+
+def test_workers_find_what_one_process_finds(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        simulated_world, "QUICK", Settings(rounds=1, proposals=16, coder=2, solver=2)
+    )
+    found = []
+    for workers in ("1", "2"):
+        out = tmp_path / workers
+        words = ["rewards", "--quick", "--ground", "simulated", "--designs", "r_zero"]
+        bench([*words, "--seeds", "0,1", "--workers", workers, "--out", str(out)])
+        cells = json.loads((out / "rewards.json").read_text())["grounds"]["simulated"]["cells"]
+        found.append([{k: v for k, v in c.items() if k != "seconds"} for c in cells.values()])
+    assert found[0] == found[1] and found[0][0] != found[0][1]
+
+
+def test_what_cannot_be_asked_for_is_said(tmp_path, capsys):
+    out = ["--out", str(tmp_path)]
+    with pytest.raises(UserError, match="too small to be published"):
+        bench(["rewards", "--quick", "--publish", *out])
+    with pytest.raises(UserError, match="--workers must be at least 1, got 0"):
+        bench(["rewards", "--workers", "0", *out])

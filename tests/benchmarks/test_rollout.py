@@ -126,7 +126,7 @@ def test_both_modes_are_compared_in_every_layout_and_written(
     small = rollout.Effort(speed=400, seeds=1, settings=((6, 16),), overhead=20)
     monkeypatch.setattr(rollout, "QUICK", small)
     rollout.main(["--quick", "--json", str(tmp_path / "figures.json")])
-    figures = json.loads((tmp_path / "figures.json").read_text())
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
     assert [each["layout"] for each in figures["comparisons"]] == list(rollout.LAYOUTS)
     for each in figures["comparisons"]:
         (stream,), (phases,) = each["stream"], each["phases"]
@@ -161,15 +161,36 @@ def test_a_real_policy_is_compared_by_the_same_code(
         ]
     )
     assert made == ["vllm:nano@http://localhost:1"]
-    figures = json.loads(path.read_text())
+    figures = json.loads(path.read_text())["figures"]
     assert [sorted(row) for row in figures["seeds"]] == [["phases", "stream"]] * 2
     for row in figures["seeds"]:
         assert row["stream"]["policies"][0]["tokens"] == row["phases"]["policies"][0]["tokens"] > 0
     assert "times as fast" in capsys.readouterr().out
 
 
-def test_intervals_are_students() -> None:
-    assert rollout.interval([2.0]) == (2.0, 2.0, 2.0)
-    mean, low, high = rollout.interval([1.0, 2.0, 3.0])
-    assert (mean, high - mean) == (2.0, pytest.approx(4.303 / 3**0.5, rel=1e-3))
-    assert mean - low == pytest.approx(high - mean)
+def test_a_server_is_started_compared_on_and_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[object] = []
+
+    class Server:
+        agent = "vllm:nano@http://localhost:2"
+
+        def __init__(self, model: str, **options: object) -> None:
+            states.append((model, options["python"]))
+
+        def __enter__(self) -> Server:
+            states.append("started")
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            states.append("stopped")
+
+    def make(spec: str) -> StreamingPolicy:
+        states.append(spec)
+        return cast("StreamingPolicy", SimulatedEngine(Script(), Machine(), speed=2000))
+
+    monkeypatch.setattr(rollout, "VllmProcess", Server)
+    monkeypatch.setattr(agents, "make", make)
+    assert rollout.main(["--serve", "some/python", "--episodes", "3", "--seeds", "2"]) == 0
+    assert states == [("nano", "some/python"), "started", Server.agent, "stopped"]

@@ -92,7 +92,7 @@ def test_both_modes_are_compared_and_what_was_made_up_is_said(
     path = tmp_path / "figures.json"
     arguments = f"--vllm nano@{server.url} --lengths 64 --episodes 2 --seeds 2 --json {path}"
     rollout.main(arguments.split())
-    figures = json.loads(path.read_text())
+    figures = json.loads(path.read_text())["figures"]
     assert figures["written"]["texts"] == "scripted"
     assert figures["written"]["divided_by"] == 64
     assert figures["written"]["law"]["solver"] == {"mean": 250, "sigma": 0.9}

@@ -19,6 +19,7 @@ from mmzero_env.record import (
     convert,
     episode_to_record,
     image_to_png,
+    pick_records,
     png_to_image,
     read_records,
     write_records,
@@ -186,6 +187,58 @@ def test_files_give_back_what_was_written(records, tmp_path, name):
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("name", ["episodes.jsonl", "episodes.parquet"])
+def test_a_few_records_are_read_by_their_place(records, tmp_path, name):
+    path = tmp_path / name
+    write_records(path, records)
+    last = len(records) - 1
+    assert list(pick_records(path, [last, 0, 99])) == [(0, records[0]), (last, records[last])]
+    assert list(pick_records(path, [])) == []
+    with pytest.raises(UserError, match="No such file"):
+        list(pick_records(tmp_path / "absent.jsonl", [0]))
+
+
+def test_only_the_lines_that_are_asked_for_have_to_be_whole(records, tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    write_records(path, records[:3])
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text(lines[0] + "nonsense\n" + lines[2][:-1], encoding="utf-8")
+    # The last record lacks its line end: it is being written.
+    assert list(pick_records(path, [0, 2])) == [(0, records[0])]
+    with pytest.raises(UserError, match=r"episodes\.jsonl, line 2: expected one JSON object"):
+        list(pick_records(path, [1]))
+
+
+def test_the_quick_look_at_a_record_passes_nothing_that_the_careful_one_refuses(records):
+    from mmzero_env import record_schema as schema
+
+    quick = schema._test(schema.EpisodeRecord)
+    assert all(map(quick, records))
+    # Every place of a record in turn holds something else.
+    junk = (None, True, 3, 0.5, float("nan"), "x", b"x", [], {}, [1], {"a": None}, {3: "a"})
+    refused = 0
+    for record in records[:2]:
+        for changed in with_junk(record, junk):
+            try:
+                schema._check(changed, schema.EpisodeRecord, "here", "")
+            except UserError:
+                refused += 1
+                assert not quick(changed)
+    assert refused > 1000
+
+
+def with_junk(value, junk):
+    yield from junk
+    if isinstance(value, dict):
+        yield {key: each for key, each in list(value.items())[1:]}
+        for key, each in value.items():
+            yield from (value | {key: changed} for changed in with_junk(each, junk))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            for changed in with_junk(each, junk):
+                yield [*value[:index], changed, *value[index + 1 :]]
+
+
 def test_both_forms_convert_into_each_other_to_the_byte(records, tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "ROWS_IN_GROUP", 3)
     one, two, three = (tmp_path / n for n in ("1.jsonl", "2.parquet", "3.jsonl"))
@@ -317,6 +370,9 @@ def test_damaged_lines_are_named(records, tmp_path):
         ),
         "line 2: codes[0].difficulty must be a finite number, got nan": with_code(
             difficulty=float("nan")
+        ),
+        "line 2: codes[0].difficulty must be a finite number, got 1000": with_code(
+            difficulty=10**400
         ),
         "line 2: 'png' must be base64": with_code(png="!"),
         "line 2: codes[0].png must be PNG bytes, got 5": with_code(png=5),

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 
 import numpy as np
 
+from mmzero_env import world
+from mmzero_env.parsing import parse_proposal
 from mmzero_env.protocol import (
     CodeOutcome,
     CodeRewards,
@@ -121,4 +124,78 @@ def write_run(run: Path, topic: str = "bars", caption: str = "Five bars") -> Pat
             records.append(failed_episode(iteration))
             path = run / "episodes" / f"iter-{iteration}-{stage}.jsonl"
             write_records(path, records)
+    return run
+
+
+def world_episode(
+    number: int,
+    rng: np.random.Generator,
+    *,
+    topic: str = "bars",
+    right: bool = True,
+    leak: bool = False,
+    drawn: tuple[bool, ...] = (True, True),
+) -> EpisodeRecord:
+    """An episode about a picture whose truth is known.
+
+    ``right``: whether the silver labels of the hard question are true; ``leak``: whether the
+    first picture says the hard answer; ``drawn``: which codes have a picture.
+    """
+    dice = random.Random(number)
+    spec = world.sample_spec(dice, "bars")
+    proposal = parse_proposal(world.proposal_text(spec, dice))
+    assert isinstance(proposal, Proposal)
+    winner = proposal.hard_answer if right else f"not {proposal.hard_answer}"
+    answers = {
+        "easy": (f"<think>I look</think>\\boxed{{{proposal.easy_answer}}}", "\\boxed{x}"),
+        "hard": (f"<think>I count {number}</think>\\boxed{{{winner}}}",) * 2,
+    }
+    codes, rewards = [], []
+    for place, rendered in enumerate(drawn):
+        svg = spec.svg()
+        if leak and place == 0:
+            svg = svg.replace("</svg>", f"<text>so {proposal.hard_answer}</text></svg>")
+        if not rendered:
+            failure = Failure("render", "malformed_xml", "no end")
+            codes.append(CodeOutcome("<svg", "<svg", Drawing(None, failure)))
+            rewards.append(CodeRewards(TurnReward(-0.5, {"no_render": -0.5})))
+            continue
+        codes.append(CodeOutcome(svg, svg, Drawing(picture(rng)), answers))
+        each = (TurnReward(1.0, {"accuracy": 0.9, "format": 0.1}), TurnReward(0.1, {"format": 0.1}))
+        votes = {
+            "easy": Vote(proposal.easy_answer, 0.5, 2, 2),
+            "hard": Vote(winner, 1.0, 2, 2),
+        }
+        paid = TurnReward(1.5, {"render": 1.0, "solvability": 0.5})
+        rewards.append(CodeRewards(paid, votes, {"easy": each, "hard": each}, 0.5, 0.0))
+    outcome = EpisodeOutcome(f"w/{number}", topic, "<caption>raw</caption>", proposal, tuple(codes))
+    value = round(0.1 * (number % 10), 3)
+    reward = TurnReward(value, {"solvability": value + 0.2, "diversity": -0.2})
+    return episode_to_record(outcome, EpisodeRewards(reward, tuple(rewards)))
+
+
+def write_world_run(run: Path, iterations: int = 2) -> Path:
+    """A run whose episodes differ in what a gallery can be filtered by.
+
+    In every iteration a Proposer's stage of ten episodes on two topics: number 1 has a false
+    label, 2 a leak, 3 one picture that failed, 4 none that did not, the tenth no proposal.
+    """
+    rng = np.random.default_rng(5)
+    (run / "episodes").mkdir(parents=True)
+    (run / "config.json").write_text('{"preset": "nano-cpu", "seed": 1}', encoding="utf-8")
+    for iteration in range(1, iterations + 1):
+        base = 100 * iteration
+        records = [
+            world_episode(
+                base + n,
+                rng,
+                topic=("bars", "maps")[n % 2],
+                right=n != 1,
+                leak=n == 2,
+                drawn=(False, False) if n == 4 else (True, n != 3),
+            )
+            for n in range(9)
+        ]
+        records.append(failed_episode(iteration))
+        write_records(run / "episodes" / f"iter-{iteration}-proposer.jsonl", records)
     return run

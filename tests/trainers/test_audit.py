@@ -159,7 +159,7 @@ def test_the_report_shows_the_audit_apart_from_the_curves(make_run):
         for k in range(4)
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = report.write(run).read_text(encoding="utf-8")
+    page = report.write(run).path.read_text(encoding="utf-8")
     section = page[page.index('<section id="audit">') : page.index('<section id="curves">')]
     assert "silver accuracy" in section and "reward truth in group" in section
     assert "mean by iteration: iteration 1 0.15" in section
@@ -167,4 +167,4 @@ def test_the_report_shows_the_audit_apart_from_the_curves(make_run):
     for row in rows:
         del row["silver_accuracy"]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert 'id="audit"' not in report.write(run).read_text(encoding="utf-8")
+    assert 'id="audit"' not in report.write(run).path.read_text(encoding="utf-8")

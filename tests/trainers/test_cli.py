@@ -248,6 +248,25 @@ def test_eval_of_an_unknown_model_lists_the_known_ones(asked, capsys) -> None:
     assert "unknown agent 'nanoo'. Did you mean 'nano'? Valid: nano." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nano", "--suite", "mmu"], "unknown suite 'mmu'. Did you mean 'mmmu'?"),
+        (["nano", "--suite", "chartqa"], "--base MODEL"),
+        (["nano", "--no-base", "--suite", "chartqa", "--samples", "0"], "--samples expects 1"),
+        (["nano", "--no-base", "--suite", "paper"], "several pictures"),
+        (["nano", "--no-base", "--suite", "chartqa", "--harness", "/none"], "--harness /none"),
+        (["nano", "--base", "nano", "--quick"], "--base, --quick: for downstream sets only"),
+        (["nano", "--items", "0"], "--items expects a positive number"),
+    ],
+)
+def test_eval_refuses_what_makes_no_sense(arguments, said, asked, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["eval", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not asked["made"] and not list(tmp_path.iterdir())
+
+
 def test_errors_of_other_kinds_are_not_hidden(loop) -> None:
     loop.failure = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):

@@ -13,6 +13,7 @@ from mmzero_env.rewards import get_design
 from trainers import cli
 from trainers.progress import SilentProgress
 from trainers.report import gallery
+from trainers.report.scan import Scanner
 from trainers.rollout import collect
 from trainers.run_log import RunLog
 
@@ -69,8 +70,8 @@ def test_a_file_and_a_folder_of_parquet_are_replayed(run, capsys):
     assert cli.main(["replay", str(run / "episodes" / "iter-1-solver.parquet")]) == 0
     assert "4 identical" in capsys.readouterr().out
     # The gallery of a report reads them just as well.
-    shown = gallery.collect(run / "episodes", 2)
-    assert [(group.stage, group.total) for group in shown.groups] == [
+    shown = gallery.collect(Scanner().scan(run / "episodes"), 1_000_000)
+    assert [(group.file.stage, group.total) for group in shown.groups] == [
         ("proposer", 8),
         ("solver", 4),
     ]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import escape
+
 from trainers.report.run_data import Estimate, MetricRow
+from trainers.report.spacing import COLUMNS, evenly, label_every
 
 WIDTH, HEIGHT = 320, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+MANY = 40
+"""More iterations than this are drawn in less detail."""
 MAX_POINTS = 400
-"""More points than this are averaged in runs: a chart is a few hundred pixels wide."""
+"""About the most points of a chart, which is a few hundred pixels wide: neighbours are averaged,
+but never those of two iterations."""
 
 
 @dataclass(frozen=True)
@@ -54,33 +60,35 @@ def ticks(low: float, high: float, count: int = 3) -> list[float]:
 class Frame:
     """Maps data to pixels and draws what every chart has: grid, labels, limits."""
 
-    def __init__(self, count: int, low: float, high: float) -> None:
+    def __init__(
+        self, count: int, low: float, high: float, width: int = WIDTH, height: int = HEIGHT
+    ) -> None:
         if low == high:
             pad = abs(low) * 0.1 or 1.0
             low, high = low - pad, high + pad
         pad = (high - low) * 0.06
         self.low, self.high = low - pad, high + pad
-        self.count = count
+        self.count, self.width, self.height = count, width, height
         self.parts: list[str] = []
-        for tick in ticks(self.low, self.high):
+        for tick in ticks(self.low, self.high, max(3, height // 50)):
             y = self.y(tick)
             self.parts.append(
-                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
                 f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{number(tick)}</text>'
             )
 
     def x(self, index: float) -> float:
         """Pixel of a position between 0 and ``count``."""
-        return LEFT + (WIDTH - LEFT - RIGHT) * index / max(self.count, 1)
+        return LEFT + (self.width - LEFT - RIGHT) * index / max(self.count, 1)
 
     def y(self, value: float) -> float:
         """Pixel of a value."""
         share = (value - self.low) / (self.high - self.low)
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
+        return self.height - BOTTOM - (self.height - TOP - BOTTOM) * share
 
     def below(self, index: float, text: str) -> None:
         """A label under the horizontal axis."""
-        y = HEIGHT - 8
+        y = self.height - 8
         self.parts.append(
             f'<text x="{self.x(index):.1f}" y="{y}" text-anchor="middle">{text}</text>'
         )
@@ -88,14 +96,13 @@ class Frame:
     def svg(self, css: str, label: str) -> str:
         """The drawing with its accessible name."""
         return (
-            f'<svg class="chart {css}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'aria-label="{label}">{"".join(self.parts)}</svg>'
+            f'<svg class="chart {css}" viewBox="0 0 {self.width} {self.height}" role="img" '
+            f'aria-label="{escape(label)}">{"".join(self.parts)}</svg>'
         )
 
 
-def _thin(values: Sequence[float]) -> list[float]:
-    """At most ``MAX_POINTS`` values, neighbours averaged."""
-    size = math.ceil(len(values) / MAX_POINTS)
+def _thin(values: Sequence[float], size: int) -> list[float]:
+    """Every ``size`` neighbours averaged."""
     return [
         sum(values[i : i + size]) / len(values[i : i + size]) for i in range(0, len(values), size)
     ]
@@ -104,7 +111,8 @@ def _thin(values: Sequence[float]) -> list[float]:
 def by_step(rows: Sequence[MetricRow], stage: str, metric: str) -> Chart | None:
     """One metric over the steps of a stage: every step thin, the mean of an iteration thick.
 
-    Iterations stand side by side, each as wide as its number of steps.
+    Iterations stand side by side, each as wide as its number of steps. Of more than
+    :data:`MANY` iterations only the means are drawn, as a line.
 
     Returns:
         None when no row of the stage carries the metric.
@@ -115,12 +123,34 @@ def by_step(rows: Sequence[MetricRow], stage: str, metric: str) -> Chart | None:
             iterations.setdefault(row.iteration, []).append(row.values[metric])
     if not iterations:
         return None
-    groups = {i: _thin(values) for i, values in sorted(iterations.items())}
-    means = {i: sum(values) / len(values) for i, values in iterations.items()}
+    means = {i: sum(values) / len(values) for i, values in sorted(iterations.items())}
+    frame = _means(means) if len(means) > MANY else _steps(iterations, means)
+    spoken = ", ".join(f"iteration {i} {number(means[i])}" for i in evenly(list(means), COLUMNS))
+    title = metric.replace("_", " ")
+    return Chart(
+        title, frame.svg("series", f"mean by iteration: {spoken}"), f"Mean by iteration: {spoken}."
+    )
+
+
+def _means(means: Mapping[int, float]) -> Frame:
+    """A line through the means of many iterations."""
+    shown = evenly(list(means), MAX_POINTS)
+    frame = Frame(len(shown), min(means.values()), max(means.values()))
+    path = " ".join(f"{frame.x(k + 0.5):.1f},{frame.y(means[i]):.1f}" for k, i in enumerate(shown))
+    frame.parts.append(f'<polyline class="line" points="{path}"/>')
+    for k in range(0, len(shown), label_every(len(shown), 8)):
+        frame.below(k + 0.5, str(shown[k]))
+    return frame
+
+
+def _steps(iterations: Mapping[int, Sequence[float]], means: Mapping[int, float]) -> Frame:
+    """Every step, and the mean of each iteration."""
+    size = math.ceil(sum(map(len, iterations.values())) / MAX_POINTS)
+    groups = {i: _thin(iterations[i], size) for i in means}
     everything = [value for group in groups.values() for value in group]
     frame = Frame(len(everything), min(everything), max(everything))
     start = 0
-    for i, group in groups.items():
+    for place, (i, group) in enumerate(groups.items()):
         end = start + len(group)
         if start:
             x = frame.x(start)
@@ -140,34 +170,34 @@ def by_step(rows: Sequence[MetricRow], stage: str, metric: str) -> Chart | None:
             f'<line class="thick" x1="{frame.x(start) + 2:.1f}" x2="{frame.x(end) - 2:.1f}" '
             f'y1="{y:.1f}" y2="{y:.1f}"/>'
         )
-        frame.below((start + end) / 2, str(i) if len(groups) > 6 else f"iter {i}")
+        if place % label_every(len(groups), 12) == 0:
+            frame.below((start + end) / 2, str(i) if len(groups) > 6 else f"iter {i}")
         start = end
-    spoken = ", ".join(f"iteration {i} {number(mean)}" for i, mean in sorted(means.items()))
-    title = metric.replace("_", " ")
-    return Chart(
-        title, frame.svg("series", f"mean by iteration: {spoken}"), f"Mean by iteration: {spoken}."
-    )
+    return frame
 
 
 def by_iteration(title: str, iterations: Sequence[int], estimates: Sequence[Estimate]) -> Chart:
-    """A probe metric over the iterations, each estimate with its 95 % interval."""
-    frame = Frame(len(iterations), min(e.low for e in estimates), max(e.high for e in estimates))
+    """A probe metric over the iterations, each estimate with its 95 % interval.
+
+    Of more than :data:`MANY` iterations as many are drawn, evenly spaced.
+    """
+    shown = evenly(list(zip(iterations, estimates, strict=True)), MANY)
+    frame = Frame(len(shown), min(e.low for _, e in shown), max(e.high for _, e in shown))
     points = []
-    for k, (i, e) in enumerate(zip(iterations, estimates, strict=True)):
+    for k, (i, e) in enumerate(shown):
         x, y = frame.x(k + 0.5), frame.y(e.mean)
         points.append(f"{x:.1f},{y:.1f}")
         frame.parts.append(
             f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" '
             f'y1="{frame.y(e.low):.1f}" y2="{frame.y(e.high):.1f}"/>'
         )
-        if len(iterations) <= 8 or k % math.ceil(len(iterations) / 8) == 0:
+        if k % label_every(len(shown), 8) == 0:
             frame.below(k + 0.5, "base" if i == 0 else str(i))
     frame.parts.append(f'<polyline class="line" points="{" ".join(points)}"/>')
     for point in points:
         x, y = point.split(",")
         frame.parts.append(f'<circle class="dot" cx="{x}" cy="{y}" r="3.5"/>')
     spoken = ", ".join(
-        f"{'base' if i == 0 else f'iteration {i}'} {e.mean:.3f}"
-        for i, e in zip(iterations, estimates, strict=True)
+        f"{'base' if i == 0 else f'iteration {i}'} {e.mean:.3f}" for i, e in evenly(shown, COLUMNS)
     )
     return Chart(title, frame.svg("probe", spoken), f"{spoken}.")

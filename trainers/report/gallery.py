@@ -1,326 +1,244 @@
-"""Which episodes a report shows, and what it shows of them.
+"""The episodes that a report shows: chosen, read again, and turned into cards.
 
-Episode files can be far larger than memory, so each is read twice as a stream:
-once to rank and to count failures, once to keep the few that are shown.
+A report has a size that it must not pass, so episodes are chosen. Every stage of every
+iteration gets the same number: at least one of each outcome, then evenly over the ranking by
+reward; what the strip shows is among them. A stage whose episodes are too large for its share
+of the bytes gets fewer, and what it leaves goes to the next.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from dataclasses import dataclass, replace
 
-from PIL import Image as PillowImage
+from markupsafe import Markup
 
-from mmzero_env.protocol import QUESTIONS, ROLES
-from mmzero_env.record import (
-    CodeRecord,
-    EpisodeRecord,
-    RewardRecord,
-    UnfinishedFile,
-    png_to_image,
-    read_records,
-)
+from mmzero_env.errors import UserError
+from mmzero_env.record import EpisodeRecord, pick_records
+from trainers.report import pages, strip
+from trainers.report.episode import EpisodeView, view, view_html
+from trainers.report.pictures import Pictures
+from trainers.report.scan import EpisodeFile, Scan, outcome, stage_reward
+from trainers.report.spacing import evenly, spread
+from trainers.report.strip import Place
 
-THUMBNAIL = 320
-"""Longest side of a picture in the report, in pixels."""
+PER_STAGE = 16
+"""Most episodes of one stage of one iteration, beside those of the strip."""
+MAX_CARDS = 480
+"""Most episodes of a report: more would take a browser long to open."""
+MAX_TYPES = 40
+"""Content types that can be filtered by; they are written by a model."""
 
-_FILE = re.compile(r"iter-(\d+)-([a-z_]+)\.(?:jsonl|parquet)")
-
-
-@dataclass(frozen=True)
-class ShownReward:
-    """A reward with its terms in the order in which the design lists them."""
-
-    value: float
-    terms: tuple[tuple[str, float], ...]
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.]+")
 
 
 @dataclass(frozen=True)
-class ShownVote:
-    """The vote on one question."""
+class Card:
+    """One episode of the gallery, ready for the page.
 
-    level: str
-    winner: str
-    consistency: float
-    valid: int
+    Attributes:
+        anchor: Its name in links, unique in the page.
+        file: Where it is recorded.
+        place: Its place there, from 0.
+        reward: The reward that its stage trains on; None if it never came to that role.
+        outcome: See :func:`trainers.report.scan.outcome`.
+        shown: What is shown of it.
+        html: The whole card.
+    """
 
-
-@dataclass(frozen=True)
-class ShownAnswer:
-    """One answer of the Solver."""
-
-    text: str
-    reward: ShownReward | None
-
-
-@dataclass(frozen=True)
-class ShownCode:
-    """One code: its picture as a data URI or why there is none, its votes, answers, reward."""
-
-    text: str
-    picture: str | None
-    failure: str
-    flags: tuple[str, ...]
-    reward: ShownReward
-    votes: tuple[ShownVote, ...]
-    answers: tuple[tuple[str, tuple[ShownAnswer, ...]], ...]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question as the Proposer wrote it, with the answer it proposed."""
-
-    level: str
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True)
-class ShownEpisode:
-    """One episode of the gallery; all texts are raw model output, to be escaped."""
-
-    id: str
-    topic: str
-    content_type: str
-    caption: str
-    asked: tuple[Asked, ...]
-    failure: str
-    proposal_text: str
-    reward: ShownReward | None
-    codes: tuple[ShownCode, ...]
+    anchor: str
+    file: EpisodeFile
+    place: int
+    reward: float | None
+    outcome: str
+    shown: EpisodeView
+    html: Markup
 
 
 @dataclass(frozen=True)
 class Group:
-    """The chosen episodes of one stage of one iteration, best first."""
+    """The cards of one stage of one iteration, best first, and how many episodes there are."""
 
-    iteration: int
-    stage: str
+    file: EpisodeFile
     total: int
-    episodes: tuple[ShownEpisode, ...]
+    cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True)
-class FailureCell:
-    """How often a reason came up in one iteration, and its share of what could have failed."""
+class Cell:
+    """One cell of the strip: a card of the gallery, or None if no picture was drawn."""
 
-    count: int
-    share: float
-
-
-@dataclass(frozen=True)
-class FailureRow:
-    """One reason over the iterations."""
-
-    stage: str
-    reason: str
-    cells: tuple[FailureCell, ...]
-
-
-@dataclass(frozen=True)
-class Failures:
-    """Every reason that came up, most frequent first within a stage."""
-
-    iterations: tuple[int, ...]
-    rows: tuple[FailureRow, ...]
+    card: Card | None
+    place: Place
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the report shows of a run's episodes.
+    """What a report shows of a run's episodes.
 
     Attributes:
-        groups: Chosen episodes by iteration and stage, in the order of the run.
-        failures: Counts over all recorded episodes, chosen or not.
-        missing: One sentence for every file whose end is cut off.
+        groups: By iteration and stage, in the order of the run; also those without a card.
+        pictures: The pictures of all cards.
+        stage: The stage of the strip; empty if there is no strip.
+        columns: Headings of the strip.
+        rows: Topics of the strip, each with a cell a column, None where it did not come up.
+        notes: What could not be read.
     """
 
     groups: tuple[Group, ...]
-    failures: Failures
-    missing: tuple[str, ...]
+    pictures: Pictures
+    stage: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def shown(self) -> int:
+        """Number of episodes on the page."""
+        return sum(len(group.cards) for group in self.groups)
+
+    @property
+    def total(self) -> int:
+        """Number of episodes that were recorded."""
+        return sum(group.total for group in self.groups)
+
+    @property
+    def content_types(self) -> list[str]:
+        """Content types to filter by: the most frequent ones, in alphabetical order."""
+        found = Counter(
+            card.shown.content_type
+            for group in self.groups
+            for card in group.cards
+            if card.shown.content_type
+        )
+        return sorted(name for name, _ in found.most_common(MAX_TYPES))
 
 
-def collect(folder: Path, per_stage: int) -> Gallery:
-    """Choose and prepare the episodes of a run.
+def collect(scans: Sequence[Scan], budget: int) -> Gallery:
+    """Choose the episodes of a run and make their cards.
 
     Args:
-        folder: The ``episodes`` folder of the run; it may be absent.
-        per_stage: Most episodes to show of one stage of one iteration. They are
-            evenly spaced over the ranking by the reward that the stage trains on.
-
-    Raises:
-        UserError: If a file is damaged (a cut-off last line is not damage).
+        scans: Its files of episodes, in the order of the run.
+        budget: Bytes that cards and pictures may take.
     """
-    files = sorted(_files(folder), key=lambda f: (f[0], _stage_place(f[1])))
+    plan = strip.plan(scans)
+    filled = [scan for scan in scans if scan.rewards]
+    pictured = {id(scan) for scan in evenly(filled, MAX_CARDS)}
+    per_stage = max(1, min(PER_STAGE, MAX_CARDS // max(len(filled), 1)))
+    pictures = Pictures()
+    anchors: Counter[str] = Counter()
     groups: list[Group] = []
-    missing: list[str] = []
-    counts: dict[int, Counter[tuple[str, str]]] = {}
-    chances: dict[int, Counter[str]] = {}
-    for iteration, stage, path in files:
-        ranking = []
-        tried = chances.setdefault(iteration, Counter())
-        failed = counts.setdefault(iteration, Counter())
-        for place, record in enumerate(_stream(path, missing)):
-            ranking.append((stage_reward(record, stage), place))
-            tried["proposal"] += bool(record["proposal_text"])
-            tried["code"] += len(record["codes"])
-            for failure in (record["failure"], *(code["failure"] for code in record["codes"])):
-                if failure is not None:
-                    failed[failure["stage"], failure["reason"]] += 1
-        chosen = spread(ranking, per_stage)
-        shown = {
-            place: _episode(record)
-            for place, record in enumerate(_stream(path, []))
-            if place in set(chosen)
-        }
-        if shown:
-            episodes = tuple(shown[place] for place in chosen)
-            groups.append(Group(iteration, stage, len(ranking), episodes))
-    return Gallery(tuple(groups), _failures(counts, chances), tuple(missing))
+    cards: dict[tuple[int, int | None], Card] = {}
+    notes: list[str] = []
+    for index, scan in enumerate(filled):
+        fixed = plan.places(scan) if plan else []
+        wanted = choose(scan, per_stage, fixed) if id(scan) in pictured else fixed
+        if budget <= 0:
+            wanted = []
+        share = _Share(budget // (len(filled) - index), pictures)
+        made = {}
+        for place, record in _read(scan, wanted, notes):
+            card = share.card(scan, place, record, anchors)
+            if card is not None:
+                made[place] = cards[id(scan), place] = card
+        budget -= share.used
+        ranked = sorted(made.values(), key=lambda c: (-scan.rewards[c.place], c.place))
+        groups.append(Group(scan.file, len(scan.rewards), tuple(ranked)))
+    rows = tuple(
+        (topic, tuple(_cell(place, cards) for place in places))
+        for topic, places in (plan.rows.items() if plan else ())
+    )
+    return Gallery(
+        tuple(groups),
+        pictures,
+        plan.stage if plan else "",
+        plan.columns if plan else (),
+        rows,
+        tuple([*(scan.note for scan in scans if scan.note), *notes]),
+    )
 
 
-def spread(ranking: Sequence[tuple[float, int]], count: int) -> list[int]:
-    """Places of at most ``count`` episodes, evenly spaced from the highest to the lowest reward."""
-    ordered = [place for _, place in sorted(ranking, key=lambda pair: (-pair[0], pair[1]))]
-    if len(ordered) <= count:
-        return ordered
-    if count == 1:
-        return ordered[:1]
-    return [ordered[round(k * (len(ordered) - 1) / (count - 1))] for k in range(count)]
+def _cell(place: Place | None, cards: Mapping[tuple[int, int | None], Card]) -> Cell | None:
+    return None if place is None else Cell(cards.get((id(place.scan), place.place)), place)
 
 
-def stage_reward(record: EpisodeRecord, stage: str) -> float:
-    """Mean reward that a stage trains on in one episode.
+class _Share:
+    """The bytes of one stage: makes cards as long as they last."""
 
-    An episode that never came to the role in question ranks below all others.
-    """
-    if stage == "coder":
-        values = [code["reward"]["value"] for code in record["codes"]]
-    elif stage == "solver":
-        values = [
-            reward["value"]
-            for code in record["codes"]
-            for rewards in code["solver_rewards"].values()
-            for reward in rewards
-        ]
-    else:
-        values = [record["reward"]["value"]]
-    return sum(values) / len(values) if values else -math.inf
+    def __init__(self, left: int, pictures: Pictures) -> None:
+        self._left, self._pictures = left, pictures
+        self.used = 0
 
-
-def _files(folder: Path) -> Iterator[tuple[int, str, Path]]:
-    if folder.is_dir():
-        for path in folder.iterdir():
-            match = _FILE.fullmatch(path.name)
-            # A file that was converted and kept holds the same episodes twice.
-            twin = path.suffix == ".parquet" and path.with_suffix(".jsonl").exists()
-            if match and not twin:
-                yield int(match[1]), match[2], path
+    def card(
+        self, scan: Scan, place: int, record: EpisodeRecord, anchors: Counter[str]
+    ) -> Card | None:
+        """A card, or None if it does not fit."""
+        mark, size = self._pictures.mark(), self._pictures.size
+        name = "e-" + (_UNSAFE.sub("-", record["id"]).strip("-") or "episode")
+        anchor = name if name not in anchors else f"{name}-again-{anchors[name]}"
+        card = _card(anchor, scan, place, record, self._pictures)
+        cost = len(card.html.encode("utf-8", "replace")) + self._pictures.size - size
+        if self.used + cost > self._left:
+            self._pictures.go_back(mark)
+            return None
+        anchors[name] += 1
+        self.used += cost
+        return card
 
 
-def _stage_place(stage: str) -> tuple[int, str]:
-    return (ROLES.index(stage) if stage in ROLES else len(ROLES), stage)
+def _card(anchor: str, scan: Scan, place: int, record: EpisodeRecord, pictures: Pictures) -> Card:
+    shown = view(record, pictures)
+    reward = stage_reward(record, scan.file.stage)
+    found = Card(
+        anchor=anchor,
+        file=scan.file,
+        place=place,
+        reward=reward if math.isfinite(reward) else None,
+        outcome=outcome(record),
+        shown=shown,
+        html=Markup(),
+    )
+    template = pages.environment().get_template("card.html")
+    html = template.render(card=found, body=view_html(shown), cover=_cover(shown))
+    return replace(found, html=Markup(html))
 
 
-def _stream(path: Path, missing: list[str]) -> Iterator[EpisodeRecord]:
-    """The records of a file; an unfinished last line is left out and noted."""
+def _cover(shown: EpisodeView) -> str | None:
+    """The picture on a closed card: the first one."""
+    return next((code.picture for code in shown.codes if code.picture), None)
+
+
+def _read(
+    scan: Scan, places: Sequence[int], notes: list[str]
+) -> Iterator[tuple[int, EpisodeRecord]]:
+    """The records at some places, in that order; a handful, so they fit into memory."""
+    found: dict[int, EpisodeRecord] = {}
     try:
-        yield from read_records(path)
-    except UnfinishedFile:
-        missing.append(f"The last line of episodes/{path.name} is cut off and was left out.")
+        found.update(pick_records(scan.file.path, places))
+    except UserError as error:
+        # The file was whole when it was scanned: it is being written, or cut back by a resume.
+        notes.append(f"episodes/{scan.file.path.name} changed while it was read. {error}")
+    for place in places:
+        if place in found:
+            yield place, found.pop(place)
 
 
-def _failures(
-    counts: Mapping[int, Counter[tuple[str, str]]], chances: Mapping[int, Counter[str]]
-) -> Failures:
-    iterations = tuple(sorted(counts))
-    overall: Counter[tuple[str, str]] = sum(counts.values(), Counter())
-    order = ("proposal", "extraction", "render")
-    reasons = sorted(
-        overall,
-        key=lambda key: (
-            order.index(key[0]) if key[0] in order else len(order),
-            -overall[key],
-            key,
-        ),
-    )
-    rows = []
-    for stage, reason in reasons:
-        cells = []
-        for i in iterations:
-            count = counts[i][stage, reason]
-            tried = chances[i]["proposal" if stage == "proposal" else "code"]
-            cells.append(FailureCell(count, count / tried if tried else 0.0))
-        rows.append(FailureRow(stage, reason, tuple(cells)))
-    return Failures(iterations, tuple(rows))
+def choose(scan: Scan, count: int, fixed: Sequence[int] = ()) -> list[int]:
+    """Places of the episodes to show, the most wanted first.
 
-
-def _episode(record: EpisodeRecord) -> ShownEpisode:
-    proposal = cast("dict[str, str]", record["proposal"] or {})
-    asked = tuple(
-        Asked(level, proposal[f"{level}_question"], proposal[f"{level}_answer"])
-        for level in QUESTIONS
-        if proposal
-    )
-    return ShownEpisode(
-        id=record["id"],
-        topic=record["topic"],
-        content_type=proposal.get("content_type", ""),
-        caption=proposal.get("caption", ""),
-        asked=asked,
-        failure=_sentence(record["failure"]),
-        proposal_text=record["proposal_text"],
-        # A given proposal was written by nobody here: its reward would mean nothing.
-        reward=_reward(record["reward"]) if record["proposal_text"] else None,
-        codes=tuple(_code(code) for code in record["codes"]),
-    )
-
-
-def _code(code: CodeRecord) -> ShownCode:
-    votes = tuple(
-        ShownVote(level, str(vote["winner"]), float(vote["consistency"]), int(vote["valid"]))
-        for level, vote in code["votes"].items()
-    )
-    answers = []
-    for level, texts in code["answers"].items():
-        rewards = code["solver_rewards"].get(level, [])
-        paired = [_reward(reward) for reward in rewards] or [None] * len(texts)
-        answers.append(
-            (level, tuple(ShownAnswer(t, r) for t, r in zip(texts, paired, strict=True)))
-        )
-    return ShownCode(
-        text=code["code"] if code["code"] is not None else code["text"],
-        picture=None if code["png"] is None else thumbnail(code["png"]),
-        failure=_sentence(code["failure"]),
-        flags=tuple(code["flags"]),
-        reward=_reward(code["reward"]),
-        votes=votes,
-        answers=tuple(answers),
-    )
-
-
-def thumbnail(png: bytes) -> str:
-    """A picture as a data URI, no side longer than :data:`THUMBNAIL` pixels."""
-    image = PillowImage.fromarray(png_to_image(png))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, format="webp", quality=82)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _reward(reward: RewardRecord) -> ShownReward:
-    return ShownReward(reward["value"], tuple(reward["terms"].items()))
-
-
-def _sentence(failure: Mapping[str, object] | None) -> str:
-    if failure is None:
-        return ""
-    text = f"{failure['stage']}: {str(failure['reason']).replace('_', ' ')}"
-    return f"{text} ({failure['detail']})" if failure["detail"] else text
+    Args:
+        scan: The file.
+        count: Most episodes beside the fixed ones.
+        fixed: Places that are wanted anyway.
+    """
+    ranking = sorted(range(len(scan.rewards)), key=lambda p: (-scan.rewards[p], p))
+    by_outcome: dict[str, list[int]] = {}
+    for place in ranking:
+        by_outcome.setdefault(scan.outcomes[place], []).append(place)
+    # Of each outcome the one in the middle of its ranking; rare outcomes first.
+    typical = [places[len(places) // 2] for places in sorted(by_outcome.values(), key=len)]
+    wanted = list(dict.fromkeys([*typical[:count], *spread(ranking, count)]))[:count]
+    return list(dict.fromkeys([*fixed, *wanted]))

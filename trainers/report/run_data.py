@@ -1,20 +1,26 @@
 """Reads a run directory, finished or half-written, into plain data.
 
-A run that was cut off is the normal case: what is missing is listed and the
-rest is shown. A file that is there but damaged is an error that names it.
+A run that was cut off is the normal case, and a damaged one or a directory of something else
+happens: what is missing or cannot be read is listed, and the rest is shown.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmzero_env.errors import UserError
 
+_T = TypeVar("_T")
+
+PARTS = ("config.json", "metrics.jsonl", "probe.json", "episodes")
+"""What makes a directory one of a run: any of these."""
+SETTINGS = frozenset(("preset", "model", "iterations", "seed", "reward_design"))
+"""Settings of which every run has some."""
 KEYS = ("iteration", "stage", "step")
 """The columns of ``metrics.jsonl`` that place a row; all others are metrics."""
 
@@ -83,7 +89,7 @@ class RunData:
         rows: Metrics in the order in which they were written.
         probe: True scores, or None when the run has not measured any.
         missing: One sentence for everything that a finished run would have and
-            this one lacks.
+            this one lacks, and for everything that cannot be read.
         warnings: What the monitors said, in order.
     """
 
@@ -96,55 +102,70 @@ class RunData:
 
 
 def load(path: Path) -> RunData:
-    """Read a run directory.
+    """Read a run directory, finished or not, whole or damaged.
 
     Args:
         path: The directory that ``mmzero evolve --out`` wrote.
 
     Raises:
-        UserError: If it is not a run directory, or one of its files is damaged.
+        UserError: If it is no directory, or holds nothing of a run.
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a directory; expected a run directory of `mmzero evolve`.")
-    config_path = path / "config.json"
-    if not config_path.is_file():
+    if not any((path / name).exists() for name in PARTS):
         raise UserError(
-            f"{path} holds no config.json; expected a run directory of `mmzero evolve`."
+            f"{path} holds nothing of a run ({', '.join(PARTS)}); expected a run directory of "
+            "`mmzero evolve`."
         )
-    config = read_json(config_path)
-    missing = []
-    rows: tuple[MetricRow, ...] = ()
-    metrics_path = path / "metrics.jsonl"
-    if metrics_path.is_file():
-        lines, cut = read_jsonl(metrics_path)
-        rows = tuple(_row(line, metrics_path, n) for n, line in enumerate(lines, 1))
-        if cut:
-            missing.append("The last line of metrics.jsonl is cut off and was left out.")
+    missing: list[str] = []
+    config = _part(lambda: _config(path / "config.json", missing), missing) or {}
+    rows = _part(lambda: _rows(path / "metrics.jsonl", missing), missing) or ()
+    probe = _part(lambda: _probe_of(path / "probe.json", missing), missing)
+    warnings = ()
+    if (path / "warnings.jsonl").is_file():
+        said = _part(lambda: tuple(_lines(path / "warnings.jsonl", _warned, missing)), missing)
+        warnings = said or ()
+    if not (path / "episodes").is_dir():
+        missing.append("No episode has been recorded yet (the folder episodes is missing).")
+    return RunData(path, config, rows, probe, tuple(missing), warnings)
+
+
+def _part(read: Callable[[], _T], missing: list[str]) -> _T | None:
+    """What one file gives; a damaged one is noted and left out."""
+    try:
+        return read()
+    except UserError as error:
+        missing.append(f"{error} This file was left out.")
+    except OSError as error:
+        missing.append(f"{error.filename} cannot be read ({error.strerror}) and was left out.")
+    return None
+
+
+def _config(path: Path, missing: list[str]) -> Mapping[str, Any]:
+    if not path.is_file():
+        missing.append("The settings of the run are missing (config.json).")
+        return {}
+    config = read_json(path)
+    if not SETTINGS & config.keys():
+        missing.append(
+            "config.json has none of the settings of a run "
+            f"({', '.join(sorted(SETTINGS))}): this may be no run directory of mmzero evolve."
+        )
+    return config
+
+
+def _rows(path: Path, missing: list[str]) -> tuple[MetricRow, ...]:
+    rows = tuple(_lines(path, _row, missing)) if path.is_file() else ()
     if not rows:
         missing.append("No step has been logged yet (metrics.jsonl is missing or empty).")
-    probe = None
-    probe_path = path / "probe.json"
-    if probe_path.is_file():
-        probe = _probe(read_json(probe_path), probe_path)
-    else:
-        missing.append("No true accuracy has been measured yet (probe.json is missing).")
-    return RunData(path, config, rows, probe, tuple(missing), _warnings(path / "warnings.jsonl"))
+    return rows
 
 
-def _warnings(path: Path) -> tuple[Warned, ...]:
+def _probe_of(path: Path, missing: list[str]) -> Probe | None:
     if not path.is_file():
-        return ()
-    lines, _ = read_jsonl(path)
-    try:
-        return tuple(
-            Warned(int(w["iteration"]), str(w["stage"]), int(w["step"]), str(w["text"]))
-            for w in lines
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged: expected rows with iteration, stage, step and text "
-            f"({type(error).__name__}: {error})."
-        ) from error
+        missing.append("No true accuracy has been measured yet (probe.json is missing).")
+        return None
+    return _probe(read_json(path), path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -162,53 +183,54 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_jsonl(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The objects in a JSON-lines file, and whether its last line is cut off.
+def _lines(path: Path, read: Callable[[Mapping[str, Any]], _T], missing: list[str]) -> Iterator[_T]:
+    """What the lines of a JSON-lines file give; those that cannot be read are noted.
 
-    A process that is killed while it writes leaves a partial last line; that is
-    no damage. A bad line anywhere else is.
-
-    Raises:
-        UserError: If a line other than an unfinished last one is not a JSON object.
+    A process that is killed while it writes leaves a partial last line.
     """
+    bad = []
     text = path.read_text(encoding="utf-8", errors="replace")
     lines = text.split("\n")
-    unfinished = lines.pop() != ""
-    if unfinished:
-        lines = text.split("\n")
-    values = []
+    last = lines.pop()
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
-        except ValueError as error:
-            if unfinished and number == len(lines):
-                return values, True
-            raise UserError(
-                f"{path} is damaged at line {number}: expected a JSON object, but {error}."
-            ) from error
-        if not isinstance(value, dict):
-            raise UserError(f"{path} is damaged at line {number}: expected a JSON object.")
-        values.append(value)
-    return values, False
+            if not isinstance(value, dict):
+                raise UserError(f"expected a JSON object, found {type(value).__name__}")
+            yield read(value)
+        except (ValueError, UserError) as error:
+            bad.append(f"line {number}: {error}")
+    if last:
+        missing.append(f"The last line of {path.name} is cut off and was left out.")
+    if bad:
+        count = "a line was" if len(bad) == 1 else f"{len(bad)} lines were"
+        missing.append(f"{path.name} is damaged, {count} left out; {bad[0]}.")
 
 
-def _row(value: Mapping[str, Any], path: Path, number: int) -> MetricRow:
+def _row(value: Mapping[str, Any]) -> MetricRow:
     try:
         iteration, stage, step = int(value["iteration"]), str(value["stage"]), int(value["step"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged at line {number}: expected the keys {', '.join(KEYS)}."
-        ) from error
+        raise UserError(f"expected the keys {', '.join(KEYS)}") from error
     # A metric that a step did not define is written as null: a gap, not a zero.
     values = {
-        key: float(number_)
-        for key, number_ in value.items()
+        key: float(number)
+        for key, number in value.items()
         if key not in KEYS
-        and isinstance(number_, int | float)
-        and not isinstance(number_, bool)
-        and math.isfinite(number_)
+        and isinstance(number, int | float)
+        and not isinstance(number, bool)
+        and math.isfinite(number)
     }
     return MetricRow(iteration, stage, step, values)
+
+
+def _warned(value: Mapping[str, Any]) -> Warned:
+    try:
+        return Warned(
+            int(value["iteration"]), str(value["stage"]), int(value["step"]), str(value["text"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError("expected the keys iteration, stage, step and text") from error
 
 
 def _probe(value: Mapping[str, Any], path: Path) -> Probe:
