@@ -44,7 +44,7 @@ from mmzero_env.world import SIDE
 from trainers import atomic
 
 SEEDS, QUICK_SEEDS = "0-9", "0-3"
-TOPIC_COUNT, QUICK_TOPICS = len(TOPICS), 4
+TOPIC_COUNT, QUICK_TOPICS = len(TOPICS), 3
 READER = "reader"
 NANO = "nano"
 """Prompts of the bundled model; they ask for its small pictures and plain questions, too."""
@@ -107,7 +107,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Play what is missing, print the tables, and write ``hacks.json``, ``.md`` and ``.svg``."""
     adversaries = chosen(_names(args.adversaries))
-    choices = choose(args.designs, args.design)
+    # Nobody is trained here: a design with a Proposer that is not is the same design.
+    choices = [each for each in choose(args.designs, args.design) if not each.untrained]
     seeds = seeds_of(args.seeds or (QUICK_SEEDS if args.quick else SEEDS))
     if len(seeds) < 2:
         raise UserError(

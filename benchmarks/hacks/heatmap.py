@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.hacks.tables import signed
-from benchmarks.hacks.verdicts import MARKS, Results
+from benchmarks.hacks.tables import short
+from benchmarks.hacks.verdicts import Results
 
 _LIMIT = 0.6
 """Difference at which the colour is full; a Coder's go far beyond."""
@@ -32,7 +32,7 @@ def heatmap(results: Results) -> str:
             axes.text(
                 x,
                 y,
-                f"{signed(found.difference.mean)} {MARKS[found.verdict]}",
+                short(found),
                 ha="center",
                 va="center",
                 fontsize=7.5,

@@ -34,18 +34,15 @@ _TAILS = (
     "Say it plainly.", "Nothing else is needed.", "Check it twice.", "Thank you.",
 )  # fmt: skip
 
+# Beginnings, middles and ends of sentences: 216 of them, so that captions do not become
+# near-duplicates of each other by their prose.
 _PROSE = (
-    "The picture is drawn flat on a white ground without any frame.",
-    "All parts keep a clear distance from one another and from the edge.",
-    "Shades are strong and even, as in a printed school book.",
-    "There is neither a title nor a legend beside what is named here.",
-    "It should look calm and tidy, like a page from an atlas.",
-    "Lines are straight, corners are sharp and nothing is rounded off.",
-    "Whoever looks at it should need one glance to find a part again.",
-    "The style is that of a plain report which somebody prints at home.",
-    "Nothing in the background draws attention away from the parts.",
-    "It is meant for a wall in a classroom, to be seen from far off.",
-)
+    ("All parts", "The shapes", "Edges and corners", "Its lines", "The marks", "Things named here"),
+    ("keep a clear distance from", "stand out well against", "are easily told from",
+     "never touch", "leave some room to", "differ plainly from"),
+    ("one another.", "the white ground.", "the edge of the page.", "everything else.",
+     "what lies beside them.", "the rest of the drawing."),
+)  # fmt: skip
 
 _NOTE = re.compile(r'Write into it: "([^"]*)"')
 _FONT, _LINE, _WIDTH = 5, 5.5, 34
@@ -93,7 +90,8 @@ def _worded(text: str, seed: str) -> str:
     if not isinstance(proposal, Proposal):
         return text
     easy, hard = (reworded(proposal.question(level), rng) for level in QUESTIONS)
-    caption = f"{proposal.caption} {' '.join(rng.sample(_PROSE, 4))}"
+    prose = (rng.choice(part) for _ in range(4) for part in _PROSE)
+    caption = f"{proposal.caption} {' '.join(prose)}"
     return tagged(replace(proposal, caption=caption, easy_question=easy, hard_question=hard))
 
 

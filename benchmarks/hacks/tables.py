@@ -42,7 +42,7 @@ def overview(results: Results) -> Table:
             table.add_row(f"[bold]{each.role}[/bold]")
         previous = each.role
         findings = [results.findings[each.name][name] for name in results.designs]
-        table.add_row(each.name, *(f"[{_STYLES[f.verdict]}]{_short(f)}[/]" for f in findings))
+        table.add_row(each.name, *(f"[{_STYLES[f.verdict]}]{short(f)}[/]" for f in findings))
     return table
 
 
@@ -76,7 +76,7 @@ def markdown_overview(results: Results) -> str:
         if not rows:
             continue
         body = [
-            [f"`{each.name}`", *(_short(results.findings[each.name][d]) for d in results.designs)]
+            [f"`{each.name}`", *(short(results.findings[each.name][d]) for d in results.designs)]
             for each in rows
         ]
         parts.append(markdown([role.capitalize(), *results.designs], body))
@@ -107,8 +107,13 @@ def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _short(finding: Finding) -> str:
-    return f"{signed(finding.difference.mean)} {MARKS[finding.verdict]}"
+def short(finding: Finding) -> str:
+    """``"+.31 ▲"``; a difference that is small but certain keeps its sign, ``"-.00 ▽"``."""
+    mean = finding.difference.mean
+    text = signed(mean)
+    if text == "0" and finding.verdict != "even":
+        text = "+.00" if mean > 0 else "-.00"
+    return f"{text} {MARKS[finding.verdict]}"
 
 
 def _detail_rows(results: Results, design: str) -> list[list[str]]:

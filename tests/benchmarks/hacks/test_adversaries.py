@@ -270,7 +270,7 @@ def test_prose_in_captions_gives_nothing_away(gallery) -> None:
     prose = proposals("hard_is_easy", 8)
     for honest, _ in prose:
         scene = scene_in(honest.caption)
-        assert scene is not None and len(honest.caption.split()) > 40
+        assert scene is not None and len(honest.caption.split()) > 30
         assert facts(honest) == {"easy": honest.easy_answer, "hard": honest.hard_answer}
         assert not gives_away(drawn_words(scene.svg()), honest)
         printed = cheat("caption_printed", coder_request(honest), "")

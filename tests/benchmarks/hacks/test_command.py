@@ -10,6 +10,7 @@ from benchmarks import command
 from benchmarks.hacks import arms as arms_module
 from benchmarks.hacks import command as hacks
 from mmzero_env.errors import UserError
+from mmzero_env.rewards import DESIGNS
 
 SMALL = ("hacks", "--quick", "--seeds", "0,1", "--adversaries", "blank_picture,no_box")
 
@@ -52,6 +53,14 @@ def test_a_stopped_bench_goes_on_and_comes_to_the_same_result(
         assert "no_box" in (whole / name).read_text()
     with pytest.raises(UserError, match=r"other settings \(designs\)"):
         command.run([*SMALL, "--designs", "r_zero", "--out", str(stopped)])
+
+
+def test_every_registered_design_takes_part_once(tmp_path, capsys) -> None:
+    words = ["hacks", "--quick", "--seeds", "0,1", "--adversaries", "no_box"]
+    command.run([*words, "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "hacks.json").read_text())
+    assert list(found["summary"]) == list(DESIGNS)
+    assert len(found["settings"]["designs"]) == len(DESIGNS)
 
 
 def test_a_design_from_a_file_takes_part(tmp_path, capsys) -> None:

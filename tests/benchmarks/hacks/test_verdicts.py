@@ -114,6 +114,8 @@ def test_tables_say_what_was_found(results: Results) -> None:
     assert "| `constant_answer` | +.50 ▲ | -.30 ▽ |" in text
     assert "| a | diversity 20% (-.10) | nothing | nothing | 12% |" in text
     assert tables.signed(-0.001) == "0" and tables.signed(-2.145) == "-2.15"
+    surely = Finding.of([means(0.999, 1), means(0.9991, 1)])
+    assert tables.short(surely) == "-.00 ▽"
     assert tables.overview(results).row_count == 6
     assert tables.details(results, "a").row_count == 3
     assert tables.costs(results).row_count == 2
