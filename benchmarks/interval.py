@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import special
 
 from mmzero_env.errors import UserError
 
@@ -54,13 +55,11 @@ def over_seeds(values: Sequence[float]) -> Interval:
     Raises:
         UserError: If there is no value.
     """
-    if not values:
-        raise UserError("an interval needs at least one value, got none")
-    found = np.asarray(values, float)
-    n, mean = len(found), float(found.mean())
+    found, mean = _mean(values)
+    n = len(found)
     if n < 2:
         return Interval(mean, mean, mean, n)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * found.std(ddof=1) / n**0.5)
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2) * found.std(ddof=1) / n**0.5)
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -77,10 +76,8 @@ def over_items(values: Sequence[float], *, seed: int = 0, draws: int = 2000) -> 
     Raises:
         UserError: If there is no value.
     """
-    if not values:
-        raise UserError("an interval needs at least one value, got none")
-    found = np.asarray(values, float)
-    n, mean = len(found), float(found.mean())
+    found, mean = _mean(values)
+    n = len(found)
     if n < 2:
         return Interval(mean, mean, mean, n)
     rng = np.random.default_rng(seed)
@@ -88,3 +85,10 @@ def over_items(values: Sequence[float], *, seed: int = 0, draws: int = 2000) -> 
     counts = rng.multinomial(n, np.full(n, 1 / n), size=draws)
     low, high = np.quantile(counts @ found / n, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(mean, float(low), float(high), n)
+
+
+def _mean(values: Sequence[float]) -> tuple[NDArray[np.float64], float]:
+    if not values:
+        raise UserError("an interval needs at least one value, got none")
+    found = np.asarray(values, float)
+    return found, float(found.mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,21 @@ def content_of(design: RewardDesign) -> dict[str, Any]:
         for name, value in values.items()
         if name not in ("name", "summary")
     }
+
+
+def design_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--designs`` and ``--design``, what :func:`choose` takes."""
+    parser.add_argument(
+        "--designs", metavar="NAMES", help="registered designs with commas between (default: all)"
+    )
+    parser.add_argument(
+        "--design",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a design in a TOML file; may be repeated",
+    )
 
 
 def choose(names: str | None, files: Sequence[Path]) -> list[Choice]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy import stats
-
 from benchmarks.interval import Interval, over_seeds
 
 
@@ -130,16 +127,6 @@ def as_json(rows: Mapping[str, Summary]) -> dict[str, dict[str, dict[str, float 
         name: {key: None if found is None else found.as_json() for key, found in summary.items()}
         for name, summary in rows.items()
     }
-
-
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Spearman's rank correlation; None where one of the two does not vary.
-
-    Source: Spearman (1904): Pearson's correlation of the ranks, ties sharing their mean rank.
-    """
-    if len(a) < 2 or np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
-        return None
-    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

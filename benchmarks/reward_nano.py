@@ -23,7 +23,6 @@ from benchmarks.reward_measures import (
     Values,
     last_of,
     mean_of,
-    rank_correlation,
 )
 from mmzero_env.grading import equivalent
 from mmzero_env.parsing import extract_boxed
@@ -31,8 +30,8 @@ from mmzero_env.protocol import ROLES, Proposal
 from mmzero_env.record_files import read_records
 from mmzero_env.record_schema import EpisodeRecord
 from trainers import config as configs
-from trainers import evolve
 from trainers.audit import truth
+from trainers.correlation import rank_correlation
 from trainers.progress import SilentProgress
 from trainers.report import run_data
 
@@ -70,6 +69,9 @@ def play(choice: Choice, seed: int, folder: Path) -> Cell:
         What :func:`kept` gives, and ``cpu_seconds`` of the whole run, which is None if it was
         stopped in between.
     """
+    # The loop brings torch and TRL along, which no other benchmark needs to start.
+    from trainers import evolve
+
     checkpoints = folder / "checkpoints"
     resume = (folder / "config.json").is_file()
     if (folder / "probe.json").is_file() and not checkpoints.exists():

@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.cells import Cell, Cells, duration, seeds_of
 from benchmarks.command import shared_options
 from benchmarks.provenance import RESULTS, provenance, write_result
-from benchmarks.reward_choice import Choice, choose, content_of
+from benchmarks.reward_choice import Choice, choose, content_of, design_options
 from mmzero_env.errors import UserError
 from trainers import atomic
 from trainers.report.run_data import read_json
@@ -51,17 +51,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "whether rewards pay for the truth.",
     )
     shared_options(parser, "rewards")
-    parser.add_argument(
-        "--designs", metavar="NAMES", help="registered designs with commas between (default: all)"
-    )
-    parser.add_argument(
-        "--design",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="a design in a TOML file; may be repeated",
-    )
+    design_options(parser)
     parser.add_argument(
         "--ground",
         choices=GROUNDS,

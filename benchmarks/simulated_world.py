@@ -23,7 +23,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from benchmarks.cells import Cell
-from benchmarks.reward_measures import DIFFICULTY, Values, last_of, mean_of, rank_correlation
+from benchmarks.reward_measures import DIFFICULTY, Values, last_of, mean_of
 from benchmarks.simulated_players import (
     CODE_NAMES,
     CODER_EXPLOITS,
@@ -44,6 +44,7 @@ from mmzero_env.protocol import (
 from mmzero_env.rewards import RewardDesign
 from mmzero_env.scenes import EXPLOITS, OWN_ANSWERS, Scene, read_question
 from mmzero_env.structured_proposer import StructuredProposer
+from trainers.correlation import rank_correlation
 from trainers.filters import solver_prompts
 from trainers.quantities import spread
 from trainers.run_config import FilterConfig

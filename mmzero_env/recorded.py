@@ -36,12 +36,13 @@ def outcome_of(record: EpisodeRecord) -> EpisodeOutcome:
         proposal_text=record["proposal_text"],
         proposal=Proposal(**proposal) if proposal is not None else Failure(**(failure or {})),
         codes=tuple(map(_code, record["codes"])),
-        caption_answers=_answers(record["caption_answers"]),
-        blind_answers=_answers(record["blind_answers"]),
+        caption_answers=answers_of(record["caption_answers"]),
+        blind_answers=answers_of(record["blind_answers"]),
     )
 
 
-def _answers(texts: Mapping[str, Sequence[str]]) -> dict[Question, tuple[str, ...]]:
+def answers_of(texts: Mapping[str, Sequence[str]]) -> dict[Question, tuple[str, ...]]:
+    """Recorded completions by question, as outcomes hold them."""
     return {cast("Question", question): tuple(given) for question, given in texts.items()}
 
 
@@ -53,4 +54,4 @@ def _code(code: CodeRecord) -> CodeOutcome:
         tuple(code["flags"]),
     )
     form = cast("CodeForm | None", code["form"])
-    return CodeOutcome(code["text"], code["code"], drawing, _answers(code["answers"]), form)
+    return CodeOutcome(code["text"], code["code"], drawing, answers_of(code["answers"]), form)

@@ -8,7 +8,7 @@ whether it came out the same, bit for bit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -28,6 +28,7 @@ from mmzero_env.protocol import (
 )
 from mmzero_env.record import EpisodeRecord, episode_to_record, png_to_image
 from mmzero_env.record_schema import RenderRecord
+from mmzero_env.recorded import answers_of
 from mmzero_env.rendering import Renderer, RenderLimits
 from mmzero_env.rewards import RewardDesign, get_design
 
@@ -312,14 +313,10 @@ def _answered(record: EpisodeRecord, episode: Episode) -> _Played:
         )
     # They hang on nothing that is played again, so they are taken over as they are.
     without_picture = {
-        "caption_answers": _recorded(record["caption_answers"]),
-        "blind_answers": _recorded(record["blind_answers"]),
+        "caption_answers": answers_of(record["caption_answers"]),
+        "blind_answers": answers_of(record["blind_answers"]),
     }
     return replace(outcome, **without_picture), change
-
-
-def _recorded(answers: Mapping[str, Sequence[str]]) -> dict[Question, tuple[str, ...]]:
-    return {cast("Question", name): tuple(texts) for name, texts in answers.items()}
 
 
 def _ordered(record: EpisodeRecord, complete: bool) -> dict[str, Any]:

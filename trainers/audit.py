@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy import stats
 
 from mmzero_env import world
 from mmzero_env.grading import equivalent
@@ -24,6 +23,7 @@ from mmzero_env.protocol import (
 from mmzero_env.rendering import JobRenderer
 from mmzero_env.world.faithful import faithful
 from mmzero_env.world.spec import Spec
+from trainers.correlation import correlation, rank_correlation
 from trainers.groups import Group
 
 SOLVED = 0.5
@@ -160,13 +160,6 @@ def agreement(groups: Sequence[Group], truths: Sequence[Truths]) -> dict[str, fl
             mean = np.mean(pairs, axis=0)
             centred += [(reward - mean[0], verdict - mean[1]) for reward, verdict in pairs]
     return {
-        "reward_truth": _correlation(stats.rankdata(rewards), stats.rankdata(known)),
-        "reward_truth_in_group": _correlation(*np.array(centred).reshape(-1, 2).T),
+        "reward_truth": rank_correlation(rewards, known),
+        "reward_truth_in_group": correlation(*np.array(centred).reshape(-1, 2).T),
     }
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Pearson's correlation; None where one of the two is constant (up to rounding)."""
-    if len(a) < 2 or np.std(a) < 1e-12 or np.std(b) < 1e-12:
-        return None
-    return float(np.corrcoef(a, b)[0, 1])

@@ -13,7 +13,8 @@ import argparse
 import importlib.util
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from trainers.run_config import RunConfig
 
 RUNS = Path("runs")
+COMMANDS = "mmzero.commands"
+"""Entry point group of commands that packages above this one bring."""
 # Every module of the extra that the loop imports, for one clear message instead
 # of whichever ImportError happens to come first.
 EXTRAS = {
@@ -321,11 +324,9 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    """``mmzero bench``: the one place where the command line reaches up to the benchmarks."""
+    """``mmzero bench``."""
     require("bench", "mmzero bench")
-    from benchmarks import command
-
-    return command.run(args.words)
+    return plugged("bench")(args.words)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -354,6 +355,23 @@ def print_table(title: str, probe: Probe) -> None:
         table.add_row(row[0] if row[0] != previous else "", *row[1:])
         previous = row[0]
     console.print(table)
+
+
+def plugged(name: str) -> Callable[..., int]:
+    """What another package does for a command, such as the benchmarks, which build on this one.
+
+    Args:
+        name: Of the entry point in the group ``mmzero.commands``.
+
+    Raises:
+        UserError: If no installed package brings it.
+    """
+    for point in metadata.entry_points(group=COMMANDS, name=name):
+        return point.load()
+    raise UserError(
+        f"no installed package brings the command {name!r} (entry point group {COMMANDS!r}). "
+        "Install this one anew: pip install -e ."
+    )
 
 
 def require(extra: str, command: str) -> None:

@@ -100,10 +100,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--items expects a positive number, got {args.items}.")
     if args.suite != "probe":
         cli.require("eval", f"mmzero eval --suite {args.suite}")
-        # As for `mmzero bench`, the command line reaches up to the benchmarks.
-        from benchmarks.downstream import command
-
-        return command.run(args)
+        return cli.plugged("downstream")(args)
     _refuse_beside_probe(args)
     cli.check_system()
     policies = _policies(args.model)

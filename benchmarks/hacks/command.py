@@ -30,12 +30,11 @@ from benchmarks.hacks import honest, tables
 from benchmarks.hacks.adversary import Adversary, chosen
 from benchmarks.hacks.arms import CHEATS, GROUP, Arms
 from benchmarks.hacks.costs import honest_costs
-from benchmarks.hacks.heatmap import heatmap
 from benchmarks.hacks.reader import Habits, Reader
 from benchmarks.hacks.scenes import Gallery
 from benchmarks.hacks.verdicts import Cost, Finding, Results
 from benchmarks.provenance import RESULTS, provenance, write_result
-from benchmarks.reward_choice import Choice, choose
+from benchmarks.reward_choice import Choice, choose, design_options
 from mmzero_env.errors import UserError
 from mmzero_env.prompts import get_prompts
 from mmzero_env.protocol import TOPICS
@@ -62,17 +61,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog="adversaries: " + ", ".join(each.name for each in chosen()),
     )
     shared_options(parser, "hacks")
-    parser.add_argument(
-        "--designs", metavar="NAMES", help="registered designs with commas between (default: all)"
-    )
-    parser.add_argument(
-        "--design",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="a design in a TOML file; may be repeated",
-    )
+    design_options(parser)
     parser.add_argument(
         "--adversaries", metavar="NAMES", help="names with commas between (default: all)"
     )
@@ -136,6 +125,9 @@ def run(args: argparse.Namespace) -> int:
         finally:
             getattr(solver, "close", lambda: None)()
     _show(results, details=args.details)
+    # matplotlib is slow to import, and only a finished benchmark draws.
+    from benchmarks.hacks.heatmap import heatmap
+
     result = {**provenance(args.words, seeds), "settings": settings, **results.as_json()}
     command = " ".join(args.words)
     for folder in (args.out, *((RESULTS,) if args.publish else ())):

@@ -128,7 +128,8 @@ class Renderer:
 
     def __del__(self) -> None:
         """End the workers of a renderer that nobody closed."""
-        if hasattr(self, "_owner"):
+        # At the very end of the interpreter modules are gone before the last objects.
+        if hasattr(self, "_owner") and os is not None:
             self.close()
 
     @property

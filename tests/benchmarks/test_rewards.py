@@ -12,12 +12,12 @@ from benchmarks.reward_measures import (
     last_of,
     lines,
     mean_of,
-    rank_correlation,
     summarise,
 )
 from benchmarks.simulated_world import Settings
 from mmzero_env.errors import UserError
 from mmzero_env.rewards import DESIGNS
+from trainers.correlation import rank_correlation
 
 TINY = {
     **reward_nano.SETTINGS,

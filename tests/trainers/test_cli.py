@@ -286,3 +286,13 @@ def test_the_installed_command_answers_without_heavy_imports() -> None:
     )
     assert done.stdout.rstrip().endswith("[]")
     assert all(command in done.stdout for command in ("evolve", "eval", "report"))
+
+
+def test_a_command_that_no_package_brings_is_named():
+    with pytest.raises(UserError, match="no installed package brings the command 'nothing'"):
+        cli.plugged("nothing")
+
+
+def test_commands_above_this_package_are_found():
+    assert cli.plugged("bench").__module__ == "benchmarks.command"
+    assert cli.plugged("downstream").__module__ == "benchmarks.downstream.command"

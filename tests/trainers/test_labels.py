@@ -127,7 +127,7 @@ def test_a_label_is_the_one_that_scoring_chooses(name: str, hard: str, read: str
     labels = scored.codes[0].labels
     chosen = labels["hard"].winner if "hard" in labels else None
     assert design.label(boxed(hard), boxed(read)) == chosen
-    assert design.solver_rewards(boxed(hard), chosen) == scored.codes[0].solver["hard"]
+    assert design.solver_rewards(boxed(hard), chosen, code.code) == scored.codes[0].solver["hard"]
 
 
 class Unsure(Batched):
