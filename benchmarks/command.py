@@ -14,6 +14,7 @@ from pathlib import Path
 BENCHMARKS: tuple[str, ...] = (
     "benchmarks.rewards",
     "benchmarks.hacks.command",
+    "benchmarks.study",
     "benchmarks.throughput",
 )
 """Modules of the subcommands, in the order of the help."""
@@ -33,12 +34,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def shared_options(parser: argparse.ArgumentParser, name: str) -> None:
+def shared_options(
+    parser: argparse.ArgumentParser,
+    name: str,
+    *,
+    quick: str = "a small version that ends in 3 minutes on two cores",
+) -> None:
     """The options that every benchmark has: ``--out`` and ``--quick``.
 
     Args:
         parser: Of the subcommand.
         name: Of the benchmark; its results go to ``runs/bench-NAME`` by default.
+        quick: What ``--quick`` is.
     """
     parser.add_argument(
         "--out",
@@ -47,9 +54,7 @@ def shared_options(parser: argparse.ArgumentParser, name: str) -> None:
         metavar="DIR",
         help="where results go, and where a stopped benchmark goes on (default: %(default)s)",
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="a small version that ends in 3 minutes on two cores"
-    )
+    parser.add_argument("--quick", action="store_true", help=quick)
 
 
 def run(argv: Sequence[str]) -> int:

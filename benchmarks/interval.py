@@ -87,6 +87,44 @@ def over_items(values: Sequence[float], *, seed: int = 0, draws: int = 2000) -> 
     return Interval(mean, float(low), float(high), n)
 
 
+def over_seeds_and_items(scores: NDArray[np.float64]) -> Interval:
+    """Mean of scores of the same items under several seeds, for other seeds and other items.
+
+    Seeds and items are crossed and both are random, so the variance of the mean is
+    ``(MS_seed + MS_item - MS_rest) / (S I)``, with the degrees of freedom of Satterthwaite. Source:
+    Cornfield and Tukey (1956), the two-way random model without replication; Satterthwaite (1946).
+    One seed leaves the items alone, as a normal interval.
+
+    Args:
+        scores: Shape (seeds, items), float64.
+
+    Raises:
+        UserError: If there is no score.
+    """
+    if scores.ndim != 2 or not scores.size:
+        raise UserError(f"expected scores of seeds by items, got an array of shape {scores.shape}")
+    seeds, items = scores.shape
+    mean = float(scores.mean())
+    if seeds == 1:
+        alone = over_seeds(list(scores[0]))
+        return Interval(mean, alone.low, alone.high, items)
+    by_seed, by_item = scores.mean(axis=1), scores.mean(axis=0)
+    ms_seed = items * float(by_seed.var(ddof=1))
+    ms_item = seeds * float(by_item.var(ddof=1)) if items > 1 else 0.0
+    rest = scores - by_seed[:, None] - by_item[None, :] + mean
+    freedom = max((seeds - 1) * (items - 1), 1)
+    ms_rest = float((rest**2).sum()) / freedom
+    # The estimate may fall below zero by chance; the larger of its two parts is what is left.
+    spread = max(ms_seed + ms_item - ms_rest, ms_seed, ms_item)
+    if spread == 0:
+        return Interval(mean, mean, mean, scores.size)
+    parts = ms_seed**2 / (seeds - 1) + ms_item**2 / max(items - 1, 1) + ms_rest**2 / freedom
+    half = float(special.stdtrit(spread**2 / parts, (1 + LEVEL) / 2)) * (
+        (spread / scores.size) ** 0.5
+    )
+    return Interval(mean, mean - half, mean + half, scores.size)
+
+
 def _mean(values: Sequence[float]) -> tuple[NDArray[np.float64], float]:
     if not values:
         raise UserError("an interval needs at least one value, got none")

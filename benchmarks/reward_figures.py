@@ -17,7 +17,7 @@ from benchmarks.reward_measures import MEASURES, Measure, Summary
 from trainers import atomic
 
 _COLOR, _GREY = "#1b5e9b", "#999999"
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 8,
     "svg.fonttype": "none",
     "svg.hashsalt": "mmzero",
@@ -39,7 +39,7 @@ def intervals(path: Path, title: str, rows: Mapping[str, Summary]) -> None:
     shown = [m for m in MEASURES if any(row[m.key] is not None for row in rows.values())]
     columns = 5
     lines = -(-len(shown) // columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 0.9 + lines * (0.8 + 0.2 * len(rows))), layout="constrained")
         figure.suptitle(title)
         axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
@@ -48,7 +48,7 @@ def intervals(path: Path, title: str, rows: Mapping[str, Summary]) -> None:
                 _panel(axis, shown[place], rows)
             else:
                 axis.remove()
-        _write(figure, path)
+        write(figure, path)
 
 
 def _panel(axis: Axes, measure: Measure, rows: Mapping[str, Summary]) -> None:
@@ -81,7 +81,7 @@ def curves(
     """
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         size = (3.2 * columns + 0.6, 1.9 * lines + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(title)
@@ -98,7 +98,7 @@ def curves(
                 axis.set_xlabel(across)
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        _write(figure, path)
+        write(figure, path)
 
 
 def _curve(axis: Axes, name: str, series: np.ndarray, color: str) -> None:
@@ -108,7 +108,8 @@ def _curve(axis: Axes, name: str, series: np.ndarray, color: str) -> None:
     axis.plot(steps, np.nanmean(series, axis=0), color=color, linewidth=1.6, label=name)
 
 
-def _write(figure: Figure, path: Path) -> None:
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG; the same figure gives the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasSVG(figure)
     drawn = io.BytesIO()

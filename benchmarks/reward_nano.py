@@ -29,8 +29,8 @@ from mmzero_env.parsing import extract_boxed
 from mmzero_env.protocol import ROLES, Proposal
 from mmzero_env.record_files import read_records
 from mmzero_env.record_schema import EpisodeRecord
+from mmzero_env.world import truth
 from trainers import config as configs
-from trainers.audit import truth
 from trainers.correlation import rank_correlation
 from trainers.progress import SilentProgress
 from trainers.report import run_data

@@ -34,17 +34,6 @@ Truths = Sequence[float | None]
 """For each completion of a group 1 if it is true, 0 if not, None if nobody knows."""
 
 
-def truth(proposal: Proposal, level: Question) -> str | None:
-    """The true answer to a question of a proposal.
-
-    Returns:
-        None if the caption states no picture of the procedural world or the question
-        does not apply to it.
-    """
-    spec = world.parse_caption(proposal.caption)
-    return None if spec is None else world.answer(spec, proposal.question(level))
-
-
 def share_right(claims: Iterable[tuple[Proposal, Question, str]]) -> float | None:
     """Share of claimed answers that are true, among those whose truth is known.
 
@@ -57,21 +46,22 @@ def share_right(claims: Iterable[tuple[Proposal, Question, str]]) -> float | Non
     verdicts = [
         equivalent(claim, true)
         for proposal, level, claim in claims
-        if (true := truth(proposal, level)) is not None
+        if (true := world.truth(proposal, level)) is not None
     ]
     return sum(verdicts) / len(verdicts) if verdicts else None
 
 
-def false_solvable(solved: Iterable[Proposal]) -> float | None:
-    """Share of solved easy questions whose proposed answer is false.
+def false_solvable(solved: Iterable[tuple[Proposal, str]]) -> float | None:
+    """Share of solved easy questions whose key is false.
 
     Args:
-        solved: The proposal of every picture on which the easy question counts as solved.
+        solved: The proposal of every picture on which the easy question counts as solved, and
+            the answer that its readers were compared with.
 
     Returns:
         None if the truth of none is known.
     """
-    right = share_right((proposal, "easy", proposal.easy_answer) for proposal in solved)
+    right = share_right((proposal, "easy", key) for proposal, key in solved)
     return None if right is None else 1 - right
 
 
@@ -89,7 +79,7 @@ def proposals_true(group: Group) -> list[float | None]:
         elif world.parse_caption(proposal.caption) is None:
             verdicts.append(None)
         else:
-            easy, hard = truth(proposal, "easy"), truth(proposal, "hard")
+            easy, hard = world.truth(proposal, "easy"), world.truth(proposal, "hard")
             good = easy is not None and hard is not None
             verdicts.append(float(good and equivalent(proposal.easy_answer, easy or "")))
     return verdicts
@@ -97,7 +87,7 @@ def proposals_true(group: Group) -> list[float | None]:
 
 def answers_true(group: Group, proposal: Proposal, level: Question = "hard") -> list[float | None]:
     """Of each completion of a Solver's group, whether its answer is true."""
-    right = truth(proposal, level)
+    right = world.truth(proposal, level)
     if right is None:
         return [None] * len(group.response.completions)
     given = [extract_boxed(done.text) for done in group.response.completions]

@@ -11,7 +11,7 @@ METRICS: Mapping[str, str] = {
     "answers_true": "Sampled answers that are true.",
     "drawn_faithful": "Codes whose picture is the true one.",
     "false_solvable": "Pictures on which the easy question counts as solved (at least half of "
-    "the answers are the Proposer's) although the Proposer's answer is false.",
+    "the answers are its key) although the key is false.",
     "reward_truth": "Rank correlation (Spearman) of the reward with the truth of what it is "
     "paid for, over all completions of the step.",
     "reward_truth_in_group": "Correlation (Pearson) of reward and truth, both less their "

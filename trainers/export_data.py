@@ -22,8 +22,8 @@ from mmzero_env.record_schema import EpisodeRecord
 from mmzero_env.recorded import outcome_of
 from mmzero_env.rewards import RewardDesign
 from mmzero_env.utf8 import escape
+from mmzero_env.world import truth
 from trainers import config as configs
-from trainers.audit import truth
 from trainers.filters import solver_prompts
 from trainers.run_config import RunConfig
 

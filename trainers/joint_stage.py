@@ -135,7 +135,9 @@ def _play(stage: Stage, step: int) -> _Harvest:
         groups[role], own = _PICK[role](stage, step, rollouts, rewards)
         if role != "solver":
             metrics[role] |= episode_metrics(rollouts, rewards, groups[role], stage.design)
-            metrics[role] |= of_episodes(role, rollouts, rewards, groups[role], stage.renderer)
+            metrics[role] |= of_episodes(
+                role, rollouts, rewards, groups[role], stage.renderer, stage.design
+            )
         metrics[role] |= own
     metrics[trained[-1]]["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
     metrics[trained[0]] |= spent

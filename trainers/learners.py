@@ -17,6 +17,7 @@ from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Role
 from trainers import checkpoints
 from trainers.learner import Learner, is_learner
+from trainers.reader import BASE
 from trainers.run_config import RunConfig
 
 
@@ -40,6 +41,15 @@ def make_learners(config: RunConfig, finished: Mapping[Role, Path]) -> dict[Role
         last = checkpoints.last(finished)
         return dict.fromkeys(ROLES, _whole(config, last))
     return {role: _whole(config, finished.get(role)) for role in ROLES}
+
+
+def make_reader(config: RunConfig) -> Learner | None:
+    """The base model as it was, if ``caption_reader`` asks for it; it is never trained."""
+    if config.caption_reader != BASE:
+        return None
+    reader = _model(config, config.model)
+    reader.model.requires_grad_(False)
+    return reader
 
 
 def _whole(config: RunConfig, checkpoint: Path | None) -> Learner:

@@ -25,6 +25,8 @@ from mmzero_env.protocol import ROLES, Role
 from trainers import checkpoints
 from trainers.canary import COMPLETION, CanaryReading, Sampler, SyncCanary
 from trainers.learner import Learner
+from trainers.learners import make_reader
+from trainers.reader import SplitSolver
 from trainers.run_config import RunConfig
 from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers
 
@@ -52,13 +54,24 @@ class Players:
 
     Attributes:
         policies: Who answers the requests of each role.
+        playing: The same in the episodes of training, where a reader of its own may answer what
+            the Solver is asked without a picture.
         specs: What each of them is made from where something else plays, as for
             :func:`agents.make`; empty where the weights are in this process.
     """
 
-    def __init__(self, learners: Mapping[Role, Learner]) -> None:
-        """The trained weights play themselves."""
+    def __init__(self, learners: Mapping[Role, Learner], reader: Policy | None = None) -> None:
+        """The trained weights play themselves.
+
+        Args:
+            learners: The roles as they are trained.
+            reader: Answers what the Solver is asked without a picture; None leaves it to the
+                Solver.
+        """
         self.policies: Mapping[Role, Policy] = learners
+        self.playing: Mapping[Role, Policy] = learners
+        if reader is not None:
+            self.playing = {**learners, "solver": SplitSolver(learners["solver"], reader)}
         self.specs: Mapping[Role, str] = {}
 
     def publish(self, role: Role) -> CanaryReading | None:
@@ -100,7 +113,7 @@ class EnginePlayers(Players):
         spec: str = "",
     ) -> None:
         """Serve every role's weights as they are now."""
-        self.policies = dict.fromkeys(ROLES, engine)
+        self.policies = self.playing = dict.fromkeys(ROLES, engine)
         self.specs = dict.fromkeys(ROLES, spec) if spec else {}
         self._learners = learners
         self._engine: Any = engine
@@ -164,7 +177,7 @@ def open_players(
         EngineError: If an engine does not start, or does not serve what was trained.
     """
     if config.policy == LOCAL:
-        yield Players(learners)
+        yield Players(learners, make_reader(config))
         return
     with ExitStack() as stack:
         made, spec = _engine(config, stack, note)

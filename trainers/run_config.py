@@ -15,6 +15,7 @@ from mmzero_env.rendering.backends import backend_target
 from mmzero_env.rewards import RewardDesign, get_design
 from trainers.grpo_settings import GRPOSettings, of_stage
 from trainers.monitor_config import MonitorConfig
+from trainers.reader import READERS, SOLVER
 from trainers.stage_config import StageConfig
 from trainers.trackers import check_trackers
 
@@ -119,6 +120,9 @@ class RunConfig:
             at the start of its stage, as in the published code. ``"online"``: at every step
             anew, by the current Solver (TTRL, arXiv 2504.16084). ``"auto"`` is the first for
             phased runs and the second, the only one there is, for simultaneous ones.
+        caption_reader: Who answers what the Solver is asked without a picture: ``"solver"``, the
+            Solver that is trained, or ``"base"``, ``model`` as it was, so that labels from the
+            caption do not drift along with the Solver. Needs ``policy="local"``.
         model: Agent that all three roles start from, see :func:`agents.make`.
         prompts: Prompt set.
         reward_design: Reward design, by name. Where a run is made it may be a TOML file,
@@ -176,6 +180,7 @@ class RunConfig:
     iterations: int = 3
     mode: str = PHASED
     labels: str = AUTO
+    caption_reader: str = SOLVER
     model: str = "nano"
     prompts: str = "mm_zero"
     reward_design: str = "mm_zero"
@@ -272,8 +277,31 @@ class RunConfig:
                 "such stage: there the answers of every step vote. Leave labels out, or set "
                 "mode=phased"
             )
+        if self.caption_reader not in READERS:
+            raise unknown("caption_reader", self.caption_reader, READERS)
+        if self.caption_reader != SOLVER:
+            self._check_reader()
+        if self.labels == ONLINE and self.design().label_source == "truth":
+            raise UserError(
+                "labels=online are voted anew at every step, and the truth does not change: leave "
+                "labels out where reward.label_source=truth"
+            )
         if self.mode == SIMULTANEOUS and self.shared_weights:
             self.joint([role for role in ROLES if self.stage(role).steps])
+
+    def _check_reader(self) -> None:
+        design = self.design()
+        if not (design.needs_caption_answers or design.needs_blind_answers):
+            raise UserError(
+                f"caption_reader={self.caption_reader} has nothing to read: reward_design="
+                f"{self.reward_design} asks nothing without a picture. Choose a design with labels "
+                "from the caption, such as cycle_consistent, or leave caption_reader out"
+            )
+        if self.policy != "local" or self.executor != "local":
+            raise UserError(
+                f"caption_reader={self.caption_reader} plays in this process: it needs "
+                f"policy=local and executor=local, got {self.policy} and {self.executor}"
+            )
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -217,7 +217,7 @@ def _proposer_prompts(stage: Stage) -> Prompts:
         groups = proposer_groups(rollouts, rewards, size=s.group_size)
         metrics = {
             **episode_metrics(rollouts, rewards, groups, stage.design),
-            **of_episodes(stage.role, rollouts, rewards, groups, stage.renderer),
+            **of_episodes(stage.role, rollouts, rewards, groups, stage.renderer, stage.design),
         }
         metrics["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
         return groups, {**metrics, **spent}
@@ -248,7 +248,7 @@ def _coder_prompts(stage: Stage) -> Prompts | None:
         groups = coder_groups(rollouts, rewards)
         metrics = {
             **episode_metrics(rollouts, rewards, groups, stage.design),
-            **of_episodes(stage.role, rollouts, rewards, groups, stage.renderer),
+            **of_episodes(stage.role, rollouts, rewards, groups, stage.renderer, stage.design),
         }
         metrics["blind_solvable"] = blind(stage, step, labelled(rollouts, rewards))
         return groups, {**metrics, **spent}
@@ -272,7 +272,7 @@ def _solver_prompts(stage: Stage) -> Prompts | None:
         chosen = [next(rows) for _ in range(s.prompts_per_step)]
         groups, labels, spent = ask(
             chosen,
-            stage.players.policies["solver"],
+            stage.players.playing["solver"],
             stage.config,
             f"{stage.name}/{step}",
         )
@@ -351,7 +351,7 @@ def play(
     try:
         rollouts = executor.play(
             episodes,
-            stage.players.policies,
+            stage.players.playing,
             on_finished=finished.append,
             on_stats=found.append,
         )

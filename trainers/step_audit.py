@@ -8,6 +8,7 @@ import numpy as np
 
 from mmzero_env.protocol import CodeRewards, EpisodeRewards, Proposal, Question, Role
 from mmzero_env.rendering import JobRenderer
+from mmzero_env.rewards import RewardDesign
 from trainers import audit
 from trainers.filters import LabelledQuestion
 from trainers.groups import Group
@@ -44,6 +45,7 @@ def of_episodes(
     rewards: Sequence[EpisodeRewards],
     groups: Sequence[Group],
     renderer: JobRenderer,
+    design: RewardDesign,
 ) -> Quantities:
     """The audit of a step of the Proposer or the Coder.
 
@@ -53,6 +55,7 @@ def of_episodes(
         rewards: Their rewards.
         groups: What is trained on, all or some of the episodes'.
         renderer: Draws the true pictures.
+        design: Says what the key of an easy question is.
 
     Returns:
         See :data:`trainers.audit_metrics.METRICS`; None where nothing is known.
@@ -76,10 +79,20 @@ def of_episodes(
         ),
         "drawn_faithful": float(np.mean(drawn)) if drawn else None,
         "false_solvable": audit.false_solvable(
-            proposal for proposal, scored in pictures if scored.solvability >= audit.SOLVED
+            (proposal, _easy_key(proposal, scored, design))
+            for proposal, scored in pictures
+            if scored.solvability >= audit.SOLVED
         ),
         **audit.agreement(groups, truths),
     }
+
+
+def _easy_key(proposal: Proposal, scored: CodeRewards, design: RewardDesign) -> str:
+    """What the answers to the easy question about a picture were compared with."""
+    label = scored.labels.get("easy")
+    if design.constants.trust_own_answer or label is None:
+        return proposal.easy_answer
+    return label.winner
 
 
 def of_answers(
@@ -102,6 +115,8 @@ def of_answers(
             (row.proposal, "hard", label) for row, label in pairs if label is not None
         ),
         "answers_true": float(np.mean(known)) if known else None,
-        "false_solvable": audit.false_solvable(row.proposal for row in rows if row.easy_agrees),
+        "false_solvable": audit.false_solvable(
+            (row.proposal, row.proposal.easy_answer) for row in rows if row.easy_agrees
+        ),
         **audit.agreement(groups, truths),
     }

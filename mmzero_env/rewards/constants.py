@@ -49,6 +49,8 @@ class Constants:
         strict_questions: Refuse questions that ask nothing: an easy answer that says
             nothing is matched by nothing, and a hard question that repeats the easy one,
             comes without an answer, or gets a label that refuses to answer has no label.
+        trust_own_answer: Whether the easy question's key is the Proposer's own answer, as
+            published; false: it is what the label source answers.
     """
 
     solvability_cap: float = 0.5
@@ -79,6 +81,7 @@ class Constants:
     blind_limit: float = 1.0
     label_consistency: float = 0.0
     strict_questions: bool = False
+    trust_own_answer: bool = True
 
     def __post_init__(self) -> None:
         """Refuses values that no term could work with."""

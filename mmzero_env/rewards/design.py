@@ -84,7 +84,8 @@ class RewardDesign:
         label_source: ``"image"``: silver labels are voted by the answers about the
             picture. ``"caption"``: by answers that read the caption instead; a
             picture on which the easy question fails is then not used, which means
-            no difficulty and no reward for its answers.
+            no difficulty and no reward for its answers. ``"truth"``: by the procedural
+            world, an upper bound that is not zero-data.
     """
 
     name: str
@@ -99,6 +100,8 @@ class RewardDesign:
         """Refuses unknown terms and label sources, and weights that are not finite."""
         if self.label_source not in LABEL_SOURCES:
             raise unknown("label source", str(self.label_source), LABEL_SOURCES)
+        if self.label_source == "image":
+            self._refuse_own_labels()
         for role in ROLES:
             weights = dict(getattr(self, role))
             for term, weight in weights.items():
@@ -106,6 +109,14 @@ class RewardDesign:
                     raise unknown(f"{role} term", term, TERMS[role])
                 require_finite(f"{role}.{term}", weight)
             object.__setattr__(self, role, MappingProxyType(weights))
+
+    def _refuse_own_labels(self) -> None:
+        """Settings that need labels from elsewhere than the picture."""
+        mend = 'they need label_source = "caption" (or "truth"), got "image"'
+        if not self.constants.trust_own_answer:
+            raise UserError(f"trust_own_answer = false: {mend}")
+        if self.proposer.get("own_answer"):
+            raise UserError(f"proposer.own_answer: {mend}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles through plain dicts, since read-only views cannot be pickled."""
@@ -298,7 +309,12 @@ class RewardDesign:
         Returns:
             The winner of the vote, or None if no answer counts or too few agree
             (``label_consistency``).
+
+        Raises:
+            UserError: If the design takes its labels from the truth, which changes with no vote.
         """
+        if self.label_source == "truth":
+            raise UserError("labels from the truth are not voted; use those of the pool")
         voters = caption_texts if self.needs_caption_answers else texts
         vote = vote_of(voters, self.constants.grading, self.constants.tolerance)
         return vote.winner if confident(vote, self.constants) else None

@@ -189,6 +189,17 @@ register(
         label_source="caption",
     )
 )
+register(
+    replace(
+        _MM_ZERO,
+        name="cycle_consistent",
+        summary="caption_grounded whose easy key is read from the caption too, not proposed.",
+        proposer={**_MM_ZERO.proposer, "own_answer": 0.5},
+        coder={**_MM_ZERO.coder, "difficulty": 0.0, "fidelity": 1.0},
+        constants=Constants(trust_own_answer=False, label_consistency=0.9),
+        label_source="caption",
+    )
+)
 # Why each of these numbers is what it is: docs/rewards.md, "The design audited".
 register(
     RewardDesign(

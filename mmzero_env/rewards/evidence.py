@@ -19,9 +19,10 @@ from mmzero_env.protocol import CodeForm, Failure, Proposal, Question, Vote
 from mmzero_env.rewards import terms
 from mmzero_env.voting import is_valid, majority
 
-LabelSource = Literal["image", "caption"]
-LABEL_SOURCES: tuple[LabelSource, ...] = ("image", "caption")
-"""Where silver labels come from: answers that saw the picture, or read the caption."""
+LabelSource = Literal["image", "caption", "truth"]
+LABEL_SOURCES: tuple[LabelSource, ...] = ("image", "caption", "truth")
+"""Where labels come from: answers that saw the picture, answers that read the caption, or the
+procedural world. The last is an upper bound to compare with: it is not zero-data."""
 
 Answers = Sequence[str | None]
 NO_VOTE = Vote("", 0.0, 0, 0)
@@ -37,10 +38,11 @@ class CodeEvidence:
         answers: Extracted answers by question; None for an answer without a box.
         votes: The vote on each question that was asked.
         hard_vote: The hard question's entry in ``labels``; empty if there is none.
-        solvability: Share of easy answers equal to the proposed easy answer.
+        solvability: Share of easy answers equal to the proposed easy answer, or to the label
+            source's for designs that do not trust that.
         labels: By question, how the answers voted on its silver label; a question
             without a label is missing.
-        used: Whether the picture counts. False for labels from the caption when the easy
+        used: Whether the picture counts. False for labels from elsewhere when the easy
             question failed on it, and where a check of
             :mod:`mmzero_env.rewards.scrutiny` says so.
         form: What the code is written in, None if there was none.
@@ -78,6 +80,8 @@ class ProposalEvidence:
         topic: What the Proposer was asked about.
         caption_votes: The vote on each question that was answered from the caption.
         blind_votes: The vote on the hard question without picture and caption.
+        label_votes: What the label source says to each question; empty for labels from the
+            picture.
     """
 
     proposal: Proposal | Failure
@@ -85,6 +89,7 @@ class ProposalEvidence:
     topic: str = ""
     caption_votes: Mapping[Question, Vote] = field(default_factory=dict)
     blind_votes: Mapping[Question, Vote] = field(default_factory=dict)
+    label_votes: Mapping[Question, Vote] = field(default_factory=dict)
 
     @property
     def rendered(self) -> tuple[CodeEvidence, ...]:
@@ -145,7 +150,8 @@ def code_evidence(
     *,
     mode: GradingMode = "sane",
     tolerance: float | None = None,
-    caption_votes: Mapping[Question, Vote] | None = None,
+    label_votes: Mapping[Question, Vote] | None = None,
+    trust_own_answer: bool = True,
     form: CodeForm | None = "svg",
 ) -> CodeEvidence:
     """Votes on and grades the extracted answers to one code's image.
@@ -158,9 +164,11 @@ def code_evidence(
         answers: Extracted answers by question.
         mode: Grading mode.
         tolerance: Relative numeric tolerance.
-        caption_votes: Votes of answers from the caption that give the labels. The
-            picture is then used only if the easy vote about it has a winner, and
-            that equals the proposed easy answer. None labels by the picture.
+        label_votes: Votes from elsewhere that give the labels. The picture is then used
+            only if the easy vote about it has a winner, and that equals the easy key.
+            None labels by the picture.
+        trust_own_answer: Whether the easy key is the proposed easy answer. If not, it is the
+            winner of the easy one of ``label_votes``.
         form: What the code is written in.
 
     Returns:
@@ -171,19 +179,20 @@ def code_evidence(
     kept = {question: tuple(given) for question, given in answers.items()}
     votes = {q: majority(given, mode=mode, tolerance=tolerance) for q, given in kept.items()}
     easy = kept.get("easy", ()) if proposal.easy_question.strip() else ()
-    right = 0
-    if proposal.easy_answer.strip():
-        right = sum(matches(easy, proposal.easy_answer, mode, tolerance))
+    key = proposal.easy_answer
+    if not trust_own_answer:
+        key = (label_votes or {}).get("easy", NO_VOTE).winner
+    right = sum(matches(easy, key, mode, tolerance)) if key.strip() else 0
     used = True
-    if caption_votes is None:
+    if label_votes is None:
         labels = {q: vote for q, vote in votes.items() if vote.valid}
     else:
-        winner = votes.get("easy", NO_VOTE).winner if easy and proposal.easy_answer.strip() else ""
-        used = bool(winner) and all(matches((winner,), proposal.easy_answer, mode, tolerance))
+        winner = votes.get("easy", NO_VOTE).winner if easy and key.strip() else ""
+        used = bool(winner) and all(matches((winner,), key, mode, tolerance))
         labels = {
             q: _vote_on(label.winner, kept[q], vote, mode, tolerance)
             for q, vote in votes.items()
-            if used and (label := caption_votes.get(q, NO_VOTE)).valid
+            if used and (label := label_votes.get(q, NO_VOTE)).valid
         }
     hard_vote = labels.get("hard", NO_VOTE) if proposal.hard_question.strip() else NO_VOTE
     return CodeEvidence(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from mmzero_env import world
 from mmzero_env.errors import UserError
-from mmzero_env.protocol import EpisodeOutcome, Failure
+from mmzero_env.protocol import QUESTIONS, EpisodeOutcome, Failure, Proposal, Question, Vote
 from mmzero_env.rewards.constants import Constants
 from mmzero_env.rewards.evidence import (
     LabelSource,
@@ -49,8 +52,12 @@ def gather(
         question: vote_of(texts, mode, tolerance)
         for question, texts in outcome.blind_answers.items()
     }
+    label_votes = None
     if label_source == "caption":
         _check_captioned(outcome)
+        label_votes = caption_votes
+    elif label_source == "truth":
+        label_votes = true_labels(proposal)
     if scrutiny is not None and scrutiny.blind:
         _check_blind(outcome)
     blind = extracted(outcome.blind_answers.get("hard", ()))
@@ -63,14 +70,27 @@ def gather(
             {question: extracted(texts) for question, texts in code.answers.items()},
             mode=mode,
             tolerance=tolerance,
-            caption_votes=caption_votes if label_source == "caption" else None,
+            label_votes=label_votes,
+            trust_own_answer=constants.trust_own_answer,
             form=code.form,
         )
         if scrutiny is not None and seen.rendered:
-            voters = caption_votes if label_source == "caption" else seen.votes
+            voters = seen.votes if label_votes is None else label_votes
             seen = scrutinized(seen, code, proposal, scrutiny, voters=voters, blind=blind)
         codes.append(seen)
-    return ProposalEvidence(proposal, tuple(codes), outcome.topic, caption_votes, blind_votes)
+    return ProposalEvidence(
+        proposal, tuple(codes), outcome.topic, caption_votes, blind_votes, label_votes or {}
+    )
+
+
+def true_labels(proposal: Proposal) -> Mapping[Question, Vote]:
+    """The true answers as votes without a dissenter.
+
+    Returns:
+        By question; one whose truth the procedural world does not know is missing.
+    """
+    known = {question: world.truth(proposal, question) for question in QUESTIONS}
+    return {question: Vote(answer, 1.0, 1, 1) for question, answer in known.items() if answer}
 
 
 def _check_captioned(outcome: EpisodeOutcome) -> None:

@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import Any
 
 from mmzero_env.errors import UserError, unknown
-from mmzero_env.protocol import Role
+from mmzero_env.protocol import Proposal, Role
 from mmzero_env.rewards import terms
 from mmzero_env.rewards.batch import Batch
 from mmzero_env.rewards.constants import Constants
-from mmzero_env.rewards.evidence import AnswerEvidence, CodeEvidence, ProposalEvidence
+from mmzero_env.rewards.evidence import AnswerEvidence, CodeEvidence, ProposalEvidence, matches
 from mmzero_env.voting import agreement
 
 ProposerTerm = Callable[[ProposalEvidence, Batch, int], float]
@@ -67,6 +67,16 @@ def _mean_blind(seen: ProposalEvidence, batch: Batch, index: int) -> float:
     return seen.mean_over_codes([code.blind for code in seen.rendered])
 
 
+def _own_answer(seen: ProposalEvidence, batch: Batch, index: int) -> float:
+    """1 if the proposed easy answer is what the label source answers."""
+    label = seen.label_votes.get("easy")
+    if label is None or not label.valid or not isinstance(seen.proposal, Proposal):
+        return 0.0
+    constants = batch.constants
+    own = (seen.proposal.easy_answer,)
+    return float(all(matches(own, label.winner, constants.grading, constants.tolerance)))
+
+
 def _too_easy(seen: ProposalEvidence, batch: Batch, index: int) -> float:
     """1 if the hard question is too easy on the images that are used."""
     constants = batch.constants
@@ -95,6 +105,7 @@ PROPOSER_TERMS: dict[str, ProposerTerm] = {
     "paraphrase": lambda seen, batch, index: batch.paraphrases[index],
     "leak": _mean_leak,
     "blind": _mean_blind,
+    "own_answer": _own_answer,
 }
 
 

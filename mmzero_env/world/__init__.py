@@ -16,7 +16,7 @@ import random
 from collections.abc import Mapping
 
 from mmzero_env.errors import unknown
-from mmzero_env.protocol import TOPICS
+from mmzero_env.protocol import TOPICS, Proposal, Question
 from mmzero_env.world.diagram import Diagram
 from mmzero_env.world.grid import Grid
 from mmzero_env.world.keyed import Bars, Table, Timeline
@@ -81,6 +81,17 @@ def answer(spec: Spec, question: str) -> str | None:
     return solved.answer if solved else None
 
 
+def truth(proposal: Proposal, level: Question) -> str | None:
+    """The true answer to a question of a proposal.
+
+    Returns:
+        None if the caption states no picture of the world or the question does not apply
+        to it.
+    """
+    spec = parse_caption(proposal.caption)
+    return None if spec is None else answer(spec, proposal.question(level))
+
+
 __all__ = [
     "KINDS",
     "SIDE",
@@ -91,4 +102,5 @@ __all__ = [
     "parse_caption",
     "proposal_text",
     "sample_spec",
+    "truth",
 ]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.interval import over_items, over_seeds
+from benchmarks.interval import over_items, over_seeds, over_seeds_and_items
 from mmzero_env.errors import UserError
 
 
@@ -34,6 +34,31 @@ def test_the_bootstrap_of_a_share_is_near_the_normal_interval():
     assert found.low == pytest.approx(0.75 - half, abs=0.01)
     assert found.high == pytest.approx(0.75 + half, abs=0.01)
     assert over_items(scores) == found
+
+
+@pytest.mark.parametrize(("between_seeds", "between_items"), [(0.3, 0.2), (0.02, 1.0), (0.0, 0.5)])
+def test_the_interval_over_seeds_and_items_covers_the_mean(between_seeds, between_items):
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(1000):
+        seeds = rng.normal(0, between_seeds, (3, 1))
+        items = rng.normal(0, between_items, (1, 60))
+        found = over_seeds_and_items(seeds + items + rng.normal(0, 0.5, (3, 60)))
+        covered.append(found.low <= 0 <= found.high)
+    # Approximate for three seeds: Satterthwaite takes the parts of the variance for known.
+    assert 0.91 <= np.mean(covered) <= 0.99
+
+
+def test_one_seed_leaves_the_items():
+    scores = np.array([[1.0, 0.0, 1.0, 1.0]])
+    assert over_seeds_and_items(scores).high == over_seeds([1.0, 0.0, 1.0, 1.0]).high
+    same = over_seeds_and_items(np.ones((3, 5)))
+    assert (same.low, same.mean, same.high) == (1.0, 1.0, 1.0)
+
+
+def test_scores_need_seeds_and_items():
+    with pytest.raises(UserError, match="seeds by items"):
+        over_seeds_and_items(np.ones(3))
 
 
 @pytest.mark.parametrize("interval", [over_seeds, over_items])

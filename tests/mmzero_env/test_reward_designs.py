@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 import re
 import tomllib
 from dataclasses import fields, replace
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmzero_env import world
 from mmzero_env.episode import Episode, EpisodeConfig
 from mmzero_env.errors import UserError
+from mmzero_env.parsing import parse_proposal
 from mmzero_env.protocol import (
     CodeOutcome,
     Completion,
@@ -71,12 +74,13 @@ MALFORMED = episode(proposal=Failure("proposal", "missing_tag"))
 def test_the_registry_holds_every_design_that_is_promised() -> None:
     assert {
         "mm_zero", "mm_zero_official", "mm_zero_paper", "no_solvability_cap", "no_diversity",
-        "r_zero", "visplay", "evolmm", "learnability", "caption_grounded", "audited",
+        "r_zero", "visplay", "evolmm", "learnability", "caption_grounded", "cycle_consistent",
+        "audited",
     } <= set(DESIGNS)  # fmt: skip
     for design in DESIGNS.values():
         assert design.summary.endswith(".")
         assert pickle.loads(pickle.dumps(design)) == design
-        grounded = design.name in ("caption_grounded", "audited")
+        grounded = design.name in ("caption_grounded", "cycle_consistent", "audited")
         assert design.caption_answers(7) == (7 if grounded else 0)
         assert design.blind_answers(7) == (7 if design.name == "audited" else 0)
 
@@ -236,6 +240,72 @@ def test_the_episode_asks_the_solver_for_answers_from_the_caption() -> None:
     assert not Episode("e", "map", 1, EpisodeConfig(), PROPOSAL).open_requests()[1:]
 
 
+# The easy key from the label source --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("proposed", "read", "seen", "used", "solvability", "own"),
+    [
+        ("2", "2 2 2", "2 2 3", True, 2 / 3, 0.5),
+        # A Proposer that is wrong about its own question costs only itself.
+        ("5", "2 2 2", "2 2 3", True, 2 / 3, 0.0),
+        ("3", "2 2 2", "3 3 3", False, 0.0, 0.0),
+        ("none", "2 2 2", "2 2 2", True, 1.0, 0.0),
+    ],
+)
+def test_the_easy_key_is_read_from_the_caption(
+    proposed: str, read: str, seen: str, used: bool, solvability: float, own: float
+) -> None:
+    caption: dict[Question, tuple[str, ...]] = {
+        "easy": solved(*read.split()),
+        "hard": solved("6", "6", "6"),
+    }
+    played = episode(
+        code(seen, "6 6 7"), proposal=replace(PROPOSAL, easy_answer=proposed), caption=caption
+    )
+    (scored,) = get_design("cycle_consistent").score([played])
+    (judged,) = scored.codes
+    assert ("hard" in judged.labels) == used
+    assert judged.solvability == pytest.approx(solvability)
+    assert scored.proposer.terms["own_answer"] == own
+    assert judged.coder.terms["fidelity"] == pytest.approx(2 / 3 if used else 0)
+
+
+def test_a_reading_that_disagrees_with_itself_gives_no_label() -> None:
+    caption: dict[Question, tuple[str, ...]] = {
+        "easy": solved("2", "2", "2"),
+        "hard": solved("6", "6", "7"),
+    }
+    (scored,) = get_design("cycle_consistent").score([episode(code("2 2", "6 6"), caption=caption)])
+    assert set(scored.codes[0].labels) == {"easy"}
+
+
+def test_the_key_cannot_be_read_where_labels_are_seen() -> None:
+    with pytest.raises(UserError, match="trust_own_answer = false.*label_source"):
+        get_design("mm_zero", trust_own_answer=False)
+    with pytest.raises(UserError, match="proposer.own_answer.*label_source"):
+        get_design("mm_zero", **{"proposer.own_answer": 1.0})
+
+
+def test_labels_from_the_truth_are_those_of_the_world() -> None:
+    spec = world.sample_spec(random.Random(0), "bars")
+    told = parse_proposal(world.proposal_text(spec, random.Random(0)))
+    assert isinstance(told, Proposal)
+    easy, hard = world.truth(told, "easy"), world.truth(told, "hard")
+    assert easy and hard
+    design = get_design("cycle_consistent", label_source="truth")
+    assert design.caption_answers(5) == 0
+    (scored,) = design.score([episode(code(f"{easy} {easy}", "wrong wrong"), proposal=told)])
+    (judged,) = scored.codes
+    assert judged.labels["hard"].winner == hard
+    assert [each.terms["accuracy"] for each in judged.solver["hard"]] == [0.0, 0.0]
+    # A caption of another world has no truth, and so no label.
+    (unknown,) = design.score([episode(code("2 2", "6 6"))])
+    assert not unknown.codes[0].labels
+    with pytest.raises(UserError, match="not voted"):
+        design.label(solved("6"))
+
+
 # Files ---------------------------------------------------------------------------
 
 TOML = """
@@ -287,7 +357,7 @@ def test_a_design_from_a_file(tmp_path: Path) -> None:
         ("[coder]\nrender = '1'", "coder.render: expected a finite number, got '1'"),
         ("[constants]\nsolvability_cup = 1", "'solvability_cup'.*'solvability_cap'"),
         ("[constants]\nsolvability_cap = 2", "solvability_cap: expected a number from 0 to 1"),
-        ("label_source = 'picture'", "unknown label source 'picture'.*caption, image"),
+        ("label_source = 'picture'", "unknown label source 'picture'.*caption, image, truth"),
         ("= 3", "is no TOML file"),
     ],
 )

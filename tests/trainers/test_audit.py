@@ -49,8 +49,12 @@ def tagged(proposal: Proposal) -> str:
 
 def test_false_solvable_counts_solved_pictures_whose_answer_is_false():
     good, bad = proposal_of(0), proposal_of(1, easy_answer="none of these")
-    assert audit.false_solvable([good, bad, bad, FOREIGN]) == pytest.approx(2 / 3)
-    assert audit.false_solvable([FOREIGN]) is None
+    solved = [(each, each.easy_answer) for each in (good, bad, bad, FOREIGN)]
+    assert audit.false_solvable(solved) == pytest.approx(2 / 3)
+    assert audit.false_solvable(solved[-1:]) is None
+    # The key may be somebody else's answer.
+    right = world.truth(bad, "easy")
+    assert audit.false_solvable([(bad, right), (good, "none of these")]) == 0.5
 
 
 def test_a_proposal_is_true_if_it_is_of_the_world_and_answers_its_own_question():
@@ -67,7 +71,7 @@ def test_a_proposal_is_true_if_it_is_of_the_world_and_answers_its_own_question()
 
 def test_answers_are_compared_with_the_truth_and_not_with_the_proposers_answer():
     proposal = proposal_of(0, hard_answer="a lie")
-    right = audit.truth(proposal, "hard")
+    right = world.truth(proposal, "hard")
     group = group_of([f"\\boxed{{{right}}}", "\\boxed{a lie}", "nothing"], [0, 0, 0])
     assert audit.answers_true(group, proposal) == [1.0, 0.0, 0.0]
     assert audit.answers_true(group, FOREIGN) == [None] * 3
@@ -131,7 +135,8 @@ def test_a_stage_learns_the_same_when_nobody_knows_the_truth(role, tmp_path, mon
 
     told, learned = first_step("known")
     # The scripted player has its own way to the world.
-    monkeypatch.setattr(audit.world, "parse_caption", parse_nothing(audit.world.parse_caption))
+    for name in ("parse_caption", "truth"):
+        monkeypatch.setattr(audit.world, name, unknown_to_the_audit(getattr(audit.world, name)))
     told_nothing, same = first_step("unknown")
     assert same == learned
     assert {"silver_accuracy", "false_solvable", "reward_truth"} < told.keys()
@@ -139,12 +144,12 @@ def test_a_stage_learns_the_same_when_nobody_knows_the_truth(role, tmp_path, mon
     assert told_nothing["silver_accuracy"] is None
 
 
-def parse_nothing(parse):
-    def parsed(caption):
+def unknown_to_the_audit(known):
+    def told(*asked):
         caller = sys._getframe(1).f_code.co_filename
-        return None if caller.endswith("audit.py") else parse(caption)
+        return None if caller.endswith("audit.py") else known(*asked)
 
-    return parsed
+    return told
 
 
 def test_monitors_know_no_metric_of_the_audit():

@@ -8,11 +8,12 @@ from types import TracebackType
 
 import agents
 from agents.policy import Policy, StreamingPolicy
+from mmzero_env import world
 from mmzero_env.episode import Episode
 from mmzero_env.protocol import QUESTIONS, ROLES, Proposal, Role
 from mmzero_env.record import EpisodeRecord, episode_to_record
 from mmzero_env.rendering import Renderer
-from trainers import audit, rollout
+from trainers import rollout
 from trainers.play.events import Scored, Tell, ToldEpisode
 from trainers.play.settings import HUMAN, PlaySettings
 
@@ -84,7 +85,7 @@ class Game:
         [rewards] = design.score([outcome])
         truth = {}
         if isinstance(outcome.proposal, Proposal):
-            known = ((level, audit.truth(outcome.proposal, level)) for level in QUESTIONS)
+            known = ((level, world.truth(outcome.proposal, level)) for level in QUESTIONS)
             truth = {level: answer for level, answer in known if answer is not None}
         tell(Scored(outcome, rewards, truth))
         return episode_to_record(

@@ -12,13 +12,13 @@ from typing import cast
 
 from markupsafe import Markup
 
+from mmzero_env import world
 from mmzero_env.grading import equivalent
 from mmzero_env.leaks import LeakSignals, leak_signals
 from mmzero_env.parsing import extract_boxed
 from mmzero_env.protocol import QUESTIONS, Proposal, Question
 from mmzero_env.record import CodeRecord, EpisodeRecord, RewardRecord
 from mmzero_env.svg_metrics import SvgMetrics, svg_metrics
-from trainers import audit
 from trainers.report import pages
 from trainers.report.pictures import Pictures
 from trainers.report.waterfall import Waterfall, waterfall
@@ -153,7 +153,7 @@ def view(record: EpisodeRecord, pictures: Pictures) -> EpisodeView:
     asked = []
     if proposal is not None:
         for level in QUESTIONS:
-            truths[level] = truth = audit.truth(proposal, level)
+            truths[level] = truth = world.truth(proposal, level)
             answer = proposal.easy_answer if level == "easy" else proposal.hard_answer
             right = is_right(answer, truth)
             asked.append(Asked(level, proposal.question(level), answer, truth, right))

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmzero_env import world
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES
 from mmzero_env.record import EpisodeRecord, UnfinishedFile, read_records
-from trainers import audit
 from trainers.report.episode import is_right, proposal_of
 
 MAX_TOPICS = 200
@@ -163,7 +163,7 @@ def outcome(record: EpisodeRecord) -> str:
         return "no picture"
     votes = [code["votes"].get("hard") for code in record["codes"]]
     winners = [vote["winner"] for vote in votes if vote is not None and vote["valid"]]
-    truth = audit.truth(proposal, "hard") if winners else None
+    truth = world.truth(proposal, "hard") if winners else None
     if truth is None:
         return "label unknown"
     return "label right" if all(is_right(each, truth) for each in winners) else "label wrong"
