@@ -16,6 +16,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,7 @@ def test_a_command_of_the_docs_runs(words, workspace, made, monkeypatch, capfd):
     if words == PLAIN:
         shutil.copytree(made, RUN)
     elif words[0] == "mmzero":
-        bench_small(words, monkeypatch)
+        shrink(words, monkeypatch)
         with served() as fakes:
             given = [word.replace("MODEL@URL", f"fake@{fakes[0].url}") for word in words[1:]]
             assert cli.main(given) == 0
@@ -247,9 +248,14 @@ def served() -> Iterator[list[FakeServer]]:
             fake.stop()
 
 
-def bench_small(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a benchmark smaller than its options can, and let it publish here."""
-    if words[:3] == ("mmzero", "bench", "hacks"):
+def shrink(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a command smaller than its options can, and let it publish here."""
+    if words[1] == "evolve":
+        from trainers import evolve
+
+        # Half of such a run is the probe; the one that `made` shows is whole.
+        monkeypatch.setattr(evolve, "Probe", partial(evolve.Probe, max_tokens=8))
+    elif words[:3] == ("mmzero", "bench", "hacks"):
         from benchmarks.hacks import command
 
         Path("published").mkdir()
