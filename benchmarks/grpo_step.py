@@ -26,6 +26,7 @@ from benchmarks import script
 from benchmarks.findings import Findings, Ratio, Spread, Table
 from benchmarks.peak_memory import peak_mib
 from mmzero_env.caption_memory import CaptionMemory
+from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Drawing, RenderJob, Request, Response, Role
 from mmzero_env.rendering import Renderer
 from trainers import config as configs
@@ -127,6 +128,11 @@ def steps_of(
                 resumed=None,
                 note=lambda text: None,
             )
+        )
+    if len(marks) < 2:
+        raise UserError(
+            f"the {role}'s stage had {len(marks)} steps, and the first one does not count: too few "
+            f"prompts of its pool passed the filters. Give a larger --pool than {pool}"
         )
     total, generate, render = np.diff(np.array(marks), axis=0).T
     found = (generate, render, total - generate - render, total)

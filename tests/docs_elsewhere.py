@@ -128,6 +128,12 @@ COMMANDS = (
         "tests/benchmarks/test_throughput.py",
         '"--publish"',
     ),
+    Elsewhere(
+        "mmzero bench study",
+        "a quarter of an hour with --quick, else hours",
+        "tests/benchmarks/test_study.py",
+        '"study", "--plan"',
+    ),
     # Their smallest size takes too long.
     Elsewhere(
         r"python -m benchmarks\.collapse",

@@ -42,7 +42,7 @@ def test_designs_that_ask_for_nothing_look_at_nothing(monkeypatch):
     for name in ("text_of", "gives_away"):
         monkeypatch.setattr(f"mmzero_env.rewards.scrutiny.{name}", refuse)
     for name in DESIGNS:
-        if name not in ("audited", "caption_grounded"):
+        if DESIGNS[name].label_source == "image":
             assert scored(name, code(svg=LEAKING), blind="6 6 6").codes[0].labels
             with_blind = scored(name, code(), blind="6 6 6")
             without = DESIGNS[name].score([replace(outcome(code()), blind_answers={})])[0]
@@ -91,7 +91,7 @@ def test_a_scene_is_read_once_a_code_and_only_if_it_is_weighed(monkeypatch):
     broken = CodeOutcome("", "<svg", Drawing(None, Failure("render", "x")))
     codes = (code(svg=BARS), code(svg=LEAKING), broken)
     for name in DESIGNS:
-        if name not in ("audited", "caption_grounded"):
+        if DESIGNS[name].label_source == "image":
             scored(name, *codes)
     assert read == []
     grounded = get_design("mm_zero", use_leaked=False, **{"solver.grounding": -0.2})
