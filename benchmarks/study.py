@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.publish and not (folder / "cells.jsonl").exists():
         _take_over(RESULTS / FOLDER, folder)
     cells = Cells(folder, _settings(plan))
+    _refuse_changed_arms(plan, cells, folder)
     work = {
         f"{arm.name}/{seed}": _task(plan, arm, seed, folder)
         # Seed by seed, so that a table over fewer seeds is there early.
@@ -110,6 +111,17 @@ def _chosen(args: argparse.Namespace, plan: Plan) -> Plan:
 def _settings(plan: Plan) -> dict[str, object]:
     """Everything that a run depends on but its arm and seed."""
     return {"preset": plan.preset, "iterations": plan.iterations, **plan.settings}
+
+
+def _refuse_changed_arms(plan: Plan, cells: Cells, folder: Path) -> None:
+    """A finished run counts for an arm only as long as the plan says the same of it."""
+    for key, cell in cells.done.items():
+        arm = plan.arms.get(key.rpartition("/")[0])
+        if arm is not None and cell["settings"] != dict(arm.settings):
+            raise UserError(
+                f"{folder}: {key} was trained with {cell['settings']}, and the plan now says "
+                f"{dict(arm.settings)}. Give the arm another name, or choose another --out"
+            )
 
 
 def _task(plan: Plan, arm: Arm, seed: int, folder: Path) -> Callable[[], Cell]:

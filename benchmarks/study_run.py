@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.cells import Cell
 from benchmarks.study_plan import Arm, Plan
 from mmzero_env.episode import Episode, request_seed
+from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, TOPICS, Proposal
 from mmzero_env.record_files import read_records
 from mmzero_env.rendering import Renderer
@@ -58,22 +59,31 @@ def play(plan: Plan, arm: Arm, seed: int, folder: Path) -> Cell:
         folder: Run directory. Of its checkpoints those of the last iteration stay.
 
     Returns:
-        ``base`` (the labels of the base model's own pool), ``iterations`` (the means of
-        :data:`LABELS` and the costs of each), ``strip``, and ``cpu_seconds``, None for a run that
-        was stopped in between.
+        ``settings`` of the arm, ``base`` (the labels of the base model's own pool),
+        ``iterations`` (the means of :data:`LABELS` and the costs of each), ``strip``, and
+        ``cpu_seconds``, None for a run that was stopped in between.
+
+    Raises:
+        UserError: If the folder holds a run with other settings.
     """
     # The loop brings torch and TRL along, which no other benchmark needs to start.
     from trainers import evolve
 
     began = time.process_time()
     resume = (folder / "config.json").is_file()
-    config = configs.read(folder) if resume else plan.config(arm, seed, folder)
+    config = plan.config(arm, seed, folder)
+    if resume and configs.read(folder) != config:
+        raise UserError(
+            f"{folder} holds a run whose settings are not those of the plan's arm {arm.name!r}; "
+            "delete the folder, or choose another --out"
+        )
     evolve.run(config, resume=resume, progress=SilentProgress())
     measured = folder / "base-labels.json"
     if not measured.is_file():
         atomic.write_text(measured, json.dumps(base_labels(config)) + "\n")
     spent = time.process_time() - began
     cell = {
+        "settings": dict(arm.settings),
         **kept(folder, config),
         "base": json.loads(measured.read_text(encoding="utf-8")),
         "cpu_seconds": None if resume else _short(spent),

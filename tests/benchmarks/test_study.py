@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import study_measures, study_plan
 from benchmarks.command import run as bench
+from benchmarks.provenance import RESULTS
 from benchmarks.study_measures import ArmRuns
 from mmzero_env.errors import UserError
 
@@ -129,6 +130,9 @@ def test_a_study_is_trained_and_shown_and_goes_on_where_it_was(plan, tmp_path, c
     assert other["solver_hard_sampled"][0] == told["solver_hard_sampled"][0]
     assert other["proposer_valid"][0]["mean"] == other["proposer_valid"][2]["mean"]
     assert other["trained_completions"][1]["mean"] < told["trained_completions"][1]["mean"]
+    plan.write_text(TINY.replace('labels = "online"', 'labels = "fixed"'))
+    with pytest.raises(UserError, match="solver_only/4 was trained with .*online.*fixed.*--out"):
+        bench(asked)
     for name in ("study-both.svg", "study-one.svg", "study-strip-told.svg", "study-both.md"):
         assert (tmp_path / "out" / name).stat().st_size > 100
     assert not (tmp_path / "out" / "study-strip-solver_only.svg").exists()
@@ -160,3 +164,18 @@ def test_claims_hold_or_fail_by_what_was_measured():
 def test_an_interval_of_a_share_stays_within_what_a_share_can_be():
     found = runs(0.6, 0.99, silver=(0.99, 0.6)).metric("silver_accuracy")
     assert all(0 <= each.low <= each.mean <= each.high <= 1 for each in found)
+
+
+def test_the_page_is_held_to_the_published_results():
+    page = (RESULTS.parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+    found = json.loads((RESULTS / "study.json").read_text(encoding="utf-8"))
+    assert f"`{found['command']}`" in page
+    tables = sorted(RESULTS.glob("study-*.md"))
+    assert RESULTS / "study-main.md" in tables
+    for table in tables:
+        levels, _ = table.read_text(encoding="utf-8").split("\n\n")
+        assert levels in page, table.name
+    for arm, metrics in found["arms"].items():
+        assert f"`{arm}`" in page
+        lengths = {len(series) for series in metrics.values()}
+        assert lengths == {found["settings"]["iterations"] + 1}
