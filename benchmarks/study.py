@@ -179,11 +179,11 @@ def _report(
         "arms": {name: runs.as_json() for name, runs in arms.items()},
     }
     tables = {n: [a for a in names if a in arms] for n, names in plan.tables.items()}
+    # One arm alone is no comparison.
+    tables = {title: names for title, names in tables.items() if len(names) > 1}
     for target in targets:
         write_result(target / FILE, result)
         for title, names in tables.items():
-            if not names:
-                continue
             some = {name: arms[name] for name in names}
             text = markdown(table(some)) + "\n" + markdown(changes(some))
             atomic.write_text(target / f"study-{title}.md", text)
@@ -195,8 +195,7 @@ def _report(
     if args.publish:
         _publish(folder, cells)
     for title, names in tables.items():
-        if names:
-            _show(_title(title, seeds), {name: arms[name] for name in names})
+        _show(_title(title, seeds), {name: arms[name] for name in names})
     for name, found in told.items():
         for claim in found:
             print(f"{name}: {'holds' if claim.holds else 'FAILS'}: {claim.text}: {claim.found}")
