@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmzero_env import world
 from mmzero_env.protocol import CodeRewards, EpisodeRewards, Proposal, Question, Role
 from mmzero_env.rendering import JobRenderer
 from mmzero_env.rewards import RewardDesign
@@ -62,7 +63,6 @@ def of_episodes(
     """
     outcomes = [rollout.outcome for rollout in rollouts]
     proposals = [o.proposal for o in outcomes if isinstance(o.proposal, Proposal)]
-    pictures = judged(rollouts, rewards)
     codes = audit.codes_true(outcomes, renderer)
     drawn = [verdict for each in codes.values() for verdict in each if verdict is not None]
     if role == "proposer":
@@ -79,20 +79,25 @@ def of_episodes(
         ),
         "drawn_faithful": float(np.mean(drawn)) if drawn else None,
         "false_solvable": audit.false_solvable(
-            (proposal, _easy_key(proposal, scored, design))
-            for proposal, scored in pictures
+            (proposal, key)
+            for rollout, reward in zip(rollouts, rewards, strict=True)
+            for proposal, scored in judged([rollout], [reward])
             if scored.solvability >= audit.SOLVED
+            and (key := _easy_key(proposal, reward, design)) is not None
         ),
         **audit.agreement(groups, truths),
     }
 
 
-def _easy_key(proposal: Proposal, scored: CodeRewards, design: RewardDesign) -> str:
+def _easy_key(proposal: Proposal, reward: EpisodeRewards, design: RewardDesign) -> str | None:
     """What the answers to the easy question about a picture were compared with."""
-    label = scored.labels.get("easy")
-    if design.constants.trust_own_answer or label is None:
+    if design.constants.trust_own_answer:
         return proposal.easy_answer
-    return label.winner
+    if design.label_source == "truth":
+        return world.truth(proposal, "easy")
+    # Also where too few readings agree for a label.
+    read = reward.caption_votes.get("easy")
+    return read.winner if read is not None and read.valid else None
 
 
 def of_answers(

@@ -16,15 +16,19 @@ from mmzero_env.protocol import (
     Completion,
     Drawing,
     EpisodeOutcome,
+    EpisodeRewards,
     Failure,
     Proposal,
     RenderJob,
     Request,
     Response,
+    TurnReward,
+    Vote,
 )
 from mmzero_env.rendering import Renderer
+from mmzero_env.rewards import get_design
 from tests.trainers.test_stages import Batched, stage_of
-from trainers import audit, report, signals, stages
+from trainers import audit, report, signals, stages, step_audit
 from trainers.audit_metrics import METRICS
 from trainers.groups import Group
 
@@ -173,3 +177,16 @@ def test_the_report_shows_the_audit_apart_from_the_curves(make_run):
         del row["silver_accuracy"]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert 'id="audit"' not in report.write(run).path.read_text(encoding="utf-8")
+
+
+def test_the_key_of_a_solved_question_is_what_its_readers_were_compared_with():
+    proposal = proposal_of(1, easy_answer="none of these")
+    read = EpisodeRewards(TurnReward(0.0, {}), (), {"easy": Vote("7", 0.6, 5, 5)})
+    key = step_audit._easy_key
+    assert key(proposal, read, get_design("caption_grounded")) == "none of these"
+    # Also where too few readings agree for a label.
+    assert key(proposal, read, get_design("cycle_consistent")) == "7"
+    unread = EpisodeRewards(TurnReward(0.0, {}), ())
+    assert key(proposal, unread, get_design("cycle_consistent")) is None
+    told = get_design("cycle_consistent", label_source="truth")
+    assert key(proposal, unread, told) == world.truth(proposal, "easy")
