@@ -42,8 +42,8 @@ from mmzero_env.rendering import Renderer
 from mmzero_env.world import SIDE
 from trainers import atomic
 
-SEEDS, QUICK_SEEDS = "0-9", "0-3"
-TOPIC_COUNT, QUICK_TOPICS = len(TOPICS), 3
+SEEDS, QUICK_SEEDS = "0-9", "0-1"
+TOPIC_COUNT, QUICK_TOPICS = len(TOPICS), 6
 READER = "reader"
 NANO = "nano"
 """Prompts of the bundled model; they ask for its small pictures and plain questions, too."""
