@@ -141,8 +141,8 @@ def claims(runs: ArmRuns) -> list[Claim]:
     return found
 
 
-def table(arms: Mapping[str, ArmRuns], at: int | None = None) -> list[list[str]]:
-    """A line an arm: every metric of :data:`SHOWN` at an iteration, by default the last.
+def table(arms: Mapping[str, ArmRuns]) -> list[list[str]]:
+    """A line an arm: every metric of :data:`SHOWN` after the last iteration.
 
     The base model, which all arms share, comes first.
     """
@@ -152,8 +152,7 @@ def table(arms: Mapping[str, ArmRuns], at: int | None = None) -> list[list[str]]
     own = {"silver_accuracy", "false_solvable"}
     base = ["base", *("" if n in own else _cell(first.metric(n)[0]) for n in SHOWN)]
     for name, runs in arms.items():
-        number = runs.iterations if at is None else at
-        lines.append([name, *(_cell(runs.metric(metric)[number]) for metric in SHOWN)])
+        lines.append([name, *(_cell(runs.metric(metric)[-1]) for metric in SHOWN)])
     return [heading, base, *lines]
 
 
