@@ -46,13 +46,13 @@ def attempt(settings: dict[str, str]) -> int:
 def where(folder: Path) -> str:
     """The newest thing that the run has put on the disk."""
     found: list[tuple[int, str]] = []
-    for path in folder.rglob("*"):
+    # Files and folders come and go while the run writes; ``os.walk`` passes over a folder that is
+    # gone by the time it looks in.
+    for parent, _, names in os.walk(folder):
         # A tracker writes a file a start, beside every row.
-        if path.parent.name == TRACKER:
-            continue
-        # Files come and go while the run writes.
-        with suppress(FileNotFoundError):
-            if path.is_file():
+        for name in names if Path(parent).name != TRACKER else ():
+            path = Path(parent, name)
+            with suppress(FileNotFoundError):
                 stat = path.stat()
                 found.append((stat.st_mtime_ns, f"{path.relative_to(folder)} {stat.st_size}"))
     return max(found, default=(0, "nothing"))[1]
