@@ -30,7 +30,7 @@ try:
 
     from agents.encoding import EncodedPrompt
     from agents.loading import ADAPTER_FILE
-    from agents.transformers import TransformersPolicy
+    from agents.transformers import BARE, TransformersPolicy
     from agents.vision import in_vision, vision_layers
 except ModuleNotFoundError as error:
     raise missing_extra(error, "train") from error
@@ -250,6 +250,26 @@ class RoleView:
             UserError: If the folder holds no adapter of this shape.
         """
         put_weights(self.policy.model, self.adapter, adapter_weights(folder))
+
+
+class BaseView:
+    """The model under the adapters: a policy that plays every role without any.
+
+    Args:
+        policy: A policy with adapters.
+
+    Attributes:
+        name: The policy's name.
+    """
+
+    def __init__(self, policy: TransformersPolicy) -> None:
+        """See the class."""
+        self.name = policy.name
+        self._policy = policy
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """See :class:`agents.Policy`."""
+        return self._policy.generate_as(BARE, requests)
 
 
 def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:

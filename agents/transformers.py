@@ -34,6 +34,9 @@ except ModuleNotFoundError as error:
 
 _NANO = Path(__file__).parent / "nano" / "model"
 
+BARE = ""
+"""Name of no adapter: the base model under them."""
+
 
 class TransformersPolicy:
     """Plays any role with one model.
@@ -195,7 +198,7 @@ class TransformersPolicy:
 
         Args:
             adapter: Its name: the role's, as a rule. A role without one plays with the bare
-                base model.
+                base model, as :data:`BARE` always does.
             requests: What to answer.
 
         Raises:
@@ -212,10 +215,11 @@ class TransformersPolicy:
     @contextmanager
     def _adapter(self, name: str) -> Generator[None]:
         """An adapter switched on, where the model has adapters of roles or one of this name."""
-        if name in getattr(self.model, "peft_config", {}):
+        known = getattr(self.model, "peft_config", {})
+        if name in known:
             self.model.set_adapter(name)
             yield
-        elif self._adapters():
+        elif self._adapters() or (known and name == BARE):
             with self.model.disable_adapter():
                 yield
         else:

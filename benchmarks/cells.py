@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -57,6 +60,7 @@ class Cells:
         stream: TextIO | None = None,
         expected: Mapping[str, float] | None = None,
         errors: tuple[type[Exception], ...] = (),
+        workers: int = 1,
     ) -> dict[str, Cell]:
         """Do what is not done yet, with progress on standard error.
 
@@ -68,24 +72,23 @@ class Cells:
                 that is left is read from it. None takes all cells for equal.
             errors: Exceptions that end a cell but not the benchmark: they are kept in ``failed``,
                 and the cell is done again by the next call.
+            workers: Processes that compute cells at the same time; what computes a cell must then
+                be picklable. 1 computes them here.
 
         Returns:
             The results of all keys of ``work`` but those that failed, in its order.
         """
-        missing = [key for key in work if key not in self.done]
+        missing = {key: task for key, task in work.items() if key not in self.done}
         ahead = {key: 1.0 if expected is None else expected[key] for key in missing}
-        shown = _Shown(title, len(work), ahead, stream or sys.stderr)
+        workers = min(workers, len(missing)) or 1
+        shown = _Shown(title, len(work), ahead, stream or sys.stderr, workers)
+        compute = _one_by_one if workers == 1 else partial(_side_by_side, workers)
         with shown:
-            for key in missing:
-                shown.begin(key)
-                began = time.monotonic()
-                try:
-                    found = work[key]()
-                except errors as error:
-                    self.failed[key] = error
-                    shown.end(key, time.monotonic() - began, failed=True)
+            for key, spent, found in compute(missing, errors, shown.begin):
+                if isinstance(found, Exception):
+                    self.failed[key] = found
+                    shown.end(key, spent, failed=True)
                     continue
-                spent = time.monotonic() - began
                 self._append({"key": key, "seconds": round(spent, 3), "cell": found})
                 self.done[key], self.seconds[key] = found, spent
                 shown.end(key, spent)
@@ -123,11 +126,53 @@ class Cells:
             )
 
 
+_Task = Callable[[], Cell]
+_Errors = tuple[type[Exception], ...]
+_Outcomes = Generator[tuple[str, float, Cell | Exception]]
+"""Key, seconds, and what was found, or the error that ended it."""
+
+
+def _timed(task: _Task, errors: _Errors) -> tuple[float, Cell | Exception]:
+    began = time.monotonic()
+    found: Cell | Exception
+    try:
+        found = task()
+    except errors as error:
+        found = error
+    return time.monotonic() - began, found
+
+
+def _one_by_one(
+    work: Mapping[str, _Task], errors: _Errors, begin: Callable[[str], None]
+) -> _Outcomes:
+    for key, task in work.items():
+        begin(key)
+        yield key, *_timed(task, errors)
+
+
+def _side_by_side(
+    workers: int, work: Mapping[str, _Task], errors: _Errors, begin: Callable[[str], None]
+) -> _Outcomes:
+    """Cells in the order in which they are done, so that each is kept at once."""
+    begin(f"{workers} at a time")
+    # Processes of their own from the start: a fork of one that holds torch may hang.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        futures = {pool.submit(_timed, task, errors): key for key, task in work.items()}
+        for future in as_completed(futures):
+            yield futures[future], *future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 class _Shown:
     """A bar on a terminal, a line a cell elsewhere; both with the time that is left."""
 
-    def __init__(self, title: str, total: int, ahead: Mapping[str, float], stream: TextIO):
+    def __init__(
+        self, title: str, total: int, ahead: Mapping[str, float], stream: TextIO, workers: int
+    ):
         self._stream, self._title, self._total = stream, title, total
+        self._workers = workers
         self._ahead, self._expected, self._spent = dict(ahead), 0.0, 0.0
         self._done = done = total - len(ahead)
         self._bar: Progress | None = None
@@ -161,7 +206,7 @@ class _Shown:
         self._done += 1
         self._expected += self._ahead.pop(key)
         self._spent += seconds
-        ahead = sum(self._ahead.values()) * self._spent / self._expected
+        ahead = sum(self._ahead.values()) * self._spent / self._expected / self._workers
         left = f"about {duration(ahead)} left" if self._ahead else "done"
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, left=left)

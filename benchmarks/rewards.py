@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,16 +131,8 @@ def _cells(
             raise UserError(f"{left} Leave out --quick.")
         print(f"NOT RUN: {left} Leave out --quick to run them.")
         return None
-    title = f"{ground.name} ground"
-    if args.workers == 1 or not ground.parallel or not missing:
-        return cells.run(work, title=title)
-    # Processes of their own from the start: a fork of one that holds torch may hang.
-    pool = ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"))
-    try:
-        futures = {key: pool.submit(work[key]) for key in missing}
-        return cells.run({**work, **{k: f.result for k, f in futures.items()}}, title=title)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    workers = args.workers if ground.parallel else 1
+    return cells.run(work, title=f"{ground.name} ground", workers=workers)
 
 
 def _report(

@@ -17,10 +17,8 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         for seed in seeds
         for arm in chosen.arms.values()
     }
-    _train(cells, work, args.workers)
+    cells.run(work, title="study", workers=args.workers)
     _report(args, plan, cells, seeds, folder)
     return 0
 
@@ -128,20 +126,6 @@ def _task(plan: Plan, arm: Arm, seed: int, folder: Path) -> Callable[[], Cell]:
     from benchmarks.study_run import play
 
     return partial(play, plan, arm, seed, folder / f"{arm.name}-{seed}")
-
-
-def _train(cells: Cells, work: Mapping[str, Callable[[], Cell]], workers: int) -> None:
-    missing = [key for key in work if key not in cells.done]
-    if workers == 1 or not missing:
-        cells.run(work, title="study")
-        return
-    # Processes of their own from the start: a fork of one that holds torch may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        futures = {key: pool.submit(work[key]) for key in missing}
-        cells.run({**work, **{k: f.result for k, f in futures.items()}}, title="study")
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _take_over(published: Path, folder: Path) -> None:

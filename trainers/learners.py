@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import agents
+from agents.policy import Policy
 from mmzero_env.episode import request_seed
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Role
@@ -43,10 +44,22 @@ def make_learners(config: RunConfig, finished: Mapping[Role, Path]) -> dict[Role
     return {role: _whole(config, finished.get(role)) for role in ROLES}
 
 
-def make_reader(config: RunConfig) -> Learner | None:
-    """The base model as it was, if ``caption_reader`` asks for it; it is never trained."""
+def make_reader(config: RunConfig, learners: Mapping[Role, Learner]) -> Policy | None:
+    """The base model as it was, if ``caption_reader`` asks for it; it is never trained.
+
+    Args:
+        config: The run.
+        learners: Its roles. Where they are adapters, their base is the reader; else it is a model
+            of its own.
+    """
     if config.caption_reader != BASE:
         return None
+    if config.lora_rank:
+        from agents.adapters import BaseView, RoleView
+
+        view = learners["solver"]
+        assert isinstance(view, RoleView), "adapters are trained through views"
+        return BaseView(view.policy)
     reader = _model(config, config.model)
     reader.model.requires_grad_(False)
     return reader

@@ -11,6 +11,7 @@ from trainers.model_shapes import ModelShape, adapter_parameters
 from trainers.plan_activations import Way, decoder_cost, tower_cost
 from trainers.plan_layout import GB, Layout
 from trainers.plan_prompts import PromptTokens
+from trainers.reader import BASE
 from trainers.run_config import RunConfig
 
 HEAD_TOKENS, HEAD_WORDS = 4096, 32768
@@ -125,6 +126,9 @@ def _role_memory(
         row = prompt + config.stage(role).max_tokens
         cached = min(LOCAL_ROWS * row, LOCAL_TOKENS) * shape.kv_values() * how.weights.itemsize
         working["cache of sampling"] = max(0, cached - step.kept)
+    if config.caption_reader == BASE and config.policy == "local" and not config.lora_rank:
+        # Never trained, so it stays in the checkpoint's own type.
+        parts["caption reader"] = shape.parameters * (4 if config.dtype == "float32" else 2)
     if layout.sharded:
         parts["weights gathered for computing"] = min(LIVE_PARAMETERS, shape.parameters) * 2
     if pictures:

@@ -26,7 +26,7 @@ from trainers import checkpoints
 from trainers.canary import COMPLETION, CanaryReading, Sampler, SyncCanary
 from trainers.learner import Learner
 from trainers.learners import make_reader
-from trainers.reader import SplitSolver
+from trainers.reader import BASE, SplitSolver, StreamingSplitSolver
 from trainers.run_config import RunConfig
 from trainers.serve import SERVE_LOGS, base_of, kept_alive, make_servers
 
@@ -97,6 +97,7 @@ class EnginePlayers(Players):
         shared: Whether the roles are one adapter or one model; it is then written, loaded and
             checked once for all.
         spec: What the engine was made from; empty if it is in this process.
+        reader: Answers what the Solver is asked without a picture; None leaves it to the engine.
         dtype: Precision of the engine, a key of :data:`trainers.canary.FLOORS`; "auto" is that
             of the learners.
     """
@@ -111,9 +112,12 @@ class EnginePlayers(Players):
         dtype: str = "auto",
         shared: bool = False,
         spec: str = "",
+        reader: StreamingPolicy | None = None,
     ) -> None:
         """Serve every role's weights as they are now."""
         self.policies = self.playing = dict.fromkeys(ROLES, engine)
+        if reader is not None:
+            self.playing = {**self.policies, "solver": StreamingSplitSolver(engine, reader)}
         self.specs = dict.fromkeys(ROLES, spec) if spec else {}
         self._learners = learners
         self._engine: Any = engine
@@ -177,7 +181,7 @@ def open_players(
         EngineError: If an engine does not start, or does not serve what was trained.
     """
     if config.policy == LOCAL:
-        yield Players(learners, make_reader(config))
+        yield Players(learners, make_reader(config, learners))
         return
     with ExitStack() as stack:
         made, spec = _engine(config, stack, note)
@@ -192,8 +196,21 @@ def open_players(
         bound = config.canary_bound or None
         dtype = config.serve.dtype
         shared = config.shared_weights
+        reader = None
+        if config.caption_reader == BASE:
+            # Another client of the same servers: it loads no adapter, so it plays with the base.
+            reader = agents.make(spec)
+            assert isinstance(reader, StreamingPolicy), "the engine of the same spec streams"
+            stack.callback(reader.close)
         yield EnginePlayers(
-            learners, engine, folder, bound=bound, shared=shared, spec=spec, dtype=dtype
+            learners,
+            engine,
+            folder,
+            bound=bound,
+            shared=shared,
+            spec=spec,
+            dtype=dtype,
+            reader=reader,
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 
-from agents.policy import Policy
+from agents.policy import Policy, StreamingPolicy
 from mmzero_env.protocol import Request, Response
 
 SOLVER, BASE = READERS = ("solver", "base")
@@ -40,3 +41,26 @@ class SplitSolver:
             if own:
                 found.update({response.request_id: response for response in policy.generate(own)})
         return [found[request.id] for request in requests]
+
+
+class StreamingSplitSolver(SplitSolver):
+    """The same of two policies that stream.
+
+    Attributes:
+        max_open: That of the Solver.
+    """
+
+    def __init__(self, solver: StreamingPolicy, reader: StreamingPolicy):
+        """See :class:`SplitSolver`."""
+        super().__init__(solver, reader)
+        self.max_open = solver.max_open
+        self._streams = {True: solver, False: reader}
+
+    def submit(self, request: Request) -> Future[Response]:
+        """See :meth:`agents.policy.StreamingPolicy.submit`."""
+        return self._streams[request.image is not None].submit(request)
+
+    def close(self) -> None:
+        """Close both."""
+        for policy in self._streams.values():
+            policy.close()

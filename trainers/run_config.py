@@ -122,7 +122,8 @@ class RunConfig:
             phased runs and the second, the only one there is, for simultaneous ones.
         caption_reader: Who answers what the Solver is asked without a picture: ``"solver"``, the
             Solver that is trained, or ``"base"``, ``model`` as it was, so that labels from the
-            caption do not drift along with the Solver. Needs ``policy="local"``.
+            caption do not drift along with the Solver. Needs ``executor="local"``, and with
+            vLLM servers adapters.
         model: Agent that all three roles start from, see :func:`agents.make`.
         prompts: Prompt set.
         reward_design: Reward design, by name. Where a run is made it may be a TOML file,
@@ -297,10 +298,16 @@ class RunConfig:
                 f"{self.reward_design} asks nothing without a picture. Choose a design with labels "
                 "from the caption, such as cycle_consistent, or leave caption_reader out"
             )
-        if self.policy != "local" or self.executor != "local":
+        if self.executor != "local":
             raise UserError(
-                f"caption_reader={self.caption_reader} plays in this process: it needs "
-                f"policy=local and executor=local, got {self.policy} and {self.executor}"
+                f"caption_reader={self.caption_reader} is asked by this process: it needs "
+                f"executor=local, got {self.executor}"
+            )
+        if self.policy == "vllm-engine" or self.whole:
+            raise UserError(
+                f"caption_reader={self.caption_reader} needs somebody who still has the base model "
+                f"while roles are trained, got policy={self.policy} with lora_rank="
+                f"{self.lora_rank}: expected policy=local, or vLLM servers with lora_rank above 0"
             )
 
     @property

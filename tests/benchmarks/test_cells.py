@@ -1,5 +1,8 @@
 import io
 import json
+import os
+import time
+from functools import partial
 
 import pytest
 
@@ -52,6 +55,35 @@ def test_a_failure_that_is_expected_lets_the_others_go_on_and_is_tried_again(tmp
     again = {"a": counting(calls, "a", 0), "b": counting(calls, "b", 1)}
     assert list(Cells(tmp_path, {}).run(again, title="t", stream=shown)) == ["a", "b"]
     assert calls == ["b", "a"]
+
+
+def slow(seconds, fails=False):
+    time.sleep(seconds)
+    if fails:
+        raise KeyError("no")
+    return {"process": os.getpid()}
+
+
+def test_cells_of_several_processes_are_kept_as_soon_as_they_are_done(tmp_path):
+    work = {"slow": partial(slow, 3.0), "quick": partial(slow, 0.0)}
+    shown = io.StringIO()
+    found = Cells(tmp_path, {}).run(work, title="t", stream=shown, workers=2)
+    assert list(found) == ["slow", "quick"]
+    assert len({os.getpid(), *(cell["process"] for cell in found.values())}) == 3
+    # In the order in which they were done, with their own time.
+    keys = [json.loads(line).get("key") for line in (tmp_path / FILE).open()]
+    assert keys == [None, "quick", "slow"]
+    assert "t 1/2: quick in" in shown.getvalue()
+    assert Cells(tmp_path, {}).seconds["quick"] < 1 < 3 <= Cells(tmp_path, {}).seconds["slow"]
+
+
+def test_a_failure_in_one_of_several_processes_is_that_of_its_cell(tmp_path):
+    work = {"bad": partial(slow, 0.0, fails=True), "good": partial(slow, 0.0)}
+    cells = Cells(tmp_path, {})
+    found = cells.run(work, title="t", stream=io.StringIO(), workers=2, errors=(KeyError,))
+    assert list(found) == ["good"] and str(cells.failed["bad"]) == "'no'"
+    with pytest.raises(KeyError):
+        cells.run({**work, "more": work["good"]}, title="t", stream=io.StringIO(), workers=2)
 
 
 def test_time_left_is_read_from_what_cells_are_thought_to_take(tmp_path, monkeypatch):

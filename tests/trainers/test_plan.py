@@ -13,7 +13,7 @@ from trainers import cli, config, plan
 from trainers.model_shapes import adapter_parameters, build, known, shape_of, with_adapter
 from trainers.plan_activations import Way, decoder_cost, tower_cost
 from trainers.plan_layout import GB, Hardware, Layout
-from trainers.plan_memory import engine_memory, state_bytes, training
+from trainers.plan_memory import engine_memory, state_bytes, trainer_memory, training
 from trainers.plan_prompts import Guesses, PromptTokens
 from trainers.plan_work import Work, stages
 
@@ -134,6 +134,17 @@ def test_full_fine_tuning_takes_sixteen_bytes_a_parameter_in_pieces():
     parts = state_bytes(loaded, shape, how, pieces=5)
     own = sum(parts.values()) - parts["reference"]
     assert own == pytest.approx(16 * shape.parameters / 5, rel=1e-6)
+
+
+def test_a_reader_of_its_own_is_a_second_model_unless_roles_are_adapters():
+    changes = {"reward_design": "cycle_consistent", "caption_reader": "base"}
+    loaded = config.load("nano-cpu", changes)
+    shape, layout = shape_of("nano"), Layout.of(loaded, Hardware(1))
+    prompts = PromptTokens.of(loaded, shape, PLAIN.guesses)
+    parts = trainer_memory(loaded, shape, layout, prompts)
+    assert parts["caption reader"] == 2 * shape.parameters
+    adapters = config.load("nano-cpu", {**changes, "lora_rank": "8"})
+    assert "caption reader" not in trainer_memory(adapters, shape, layout, prompts)
 
 
 def test_engines_get_their_gpus_and_the_trainer_the_others():

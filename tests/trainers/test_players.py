@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import agents
 from agents.adapters import AdapterSettings, RoleView, with_adapters
-from agents.policy import PolicyError, roles_of
+from agents.policy import PolicyError, StreamingPolicy, roles_of
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import ROLES, Request, Response, Role, Sampling
 from tests.trainers.test_evolve import TINY, rows
@@ -40,6 +42,7 @@ class CopyEngine:
         self.deaf_from = deaf_from
         self.closed = False
         self.fail = ""
+        self.asked: list[str] = []
 
     def load_adapter(self, role: Role | tuple[Role, ...], name: str, path: str) -> None:
         assert (Path(path) / "adapter_model.safetensors").is_file()
@@ -53,6 +56,7 @@ class CopyEngine:
 
     def submit(self, request: Request) -> Future[Response]:
         future: Future[Response] = Future()
+        self.asked.append(request.id)
         if self.fail and request.id.startswith(self.fail):
             future.set_exception(PolicyError(f"request {request.id}: the server is gone"))
         else:
@@ -114,6 +118,35 @@ def test_roles_that_share_an_adapter_are_served_one_version_of_it(tmp_path) -> N
     request = Request("r", "solver", "say it", 1, sampling=Sampling(temperature=0, max_tokens=8))
     [ours], [theirs] = (p.generate([request]) for p in (learners["solver"], engine))
     assert ours.completions[0].token_ids == theirs.completions[0].token_ids
+
+
+def test_a_reader_is_another_client_that_loads_nothing(tmp_path, monkeypatch) -> None:
+    made: list[CopyEngine] = []
+
+    def make(argument: str) -> CopyEngine:
+        made.append(CopyEngine())
+        return made[-1]
+
+    monkeypatch.setitem(agents.registry._REGISTERED, "copy", make)
+    run = run_config(
+        tmp_path, policy="copy", reward_design="cycle_consistent", caption_reader="base"
+    )
+    learners = make_learners(run, {})
+    for name, weight in learners["solver"].model.named_parameters():
+        if "lora_B.solver" in name:
+            weight.data += 0.05
+    seen = Request("seen", "solver", "How many?", 1, image=np.zeros((8, 8, 3), np.uint8))
+    read = replace(seen, id="read", image=None)
+    with open_players(run, learners, print) as players:
+        engine, reader = made
+        assert len(engine.loads) == 3 and reader.loads == []
+        assert players.policies["solver"] is players.playing["coder"] is engine
+        solver = players.playing["solver"]
+        assert isinstance(solver, StreamingPolicy) and solver.max_open == engine.max_open
+        futures = [solver.submit(request) for request in (seen, read)]
+        assert [future.result().request_id for future in futures] == ["seen", "read"]
+        assert (engine.asked[-1], reader.asked) == ("seen", ["read"])
+    assert engine.closed and reader.closed
 
 
 def test_an_engine_that_ignores_an_update_stops_the_run(tmp_path) -> None:

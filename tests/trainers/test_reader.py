@@ -7,6 +7,7 @@ from trainers import config
 from trainers.players import Players
 from trainers.reader import SplitSolver
 
+READ_BY_BASE = {"reward_design": "cycle_consistent", "caption_reader": "base"}
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
 
@@ -52,14 +53,11 @@ def test_only_training_has_a_reader_and_the_measurement_has_none():
     [
         ({"caption_reader": "bass"}, "caption_reader 'bass'.*'base'"),
         ({"caption_reader": "base"}, "nothing to read.*mm_zero.*cycle_consistent"),
+        ({**READ_BY_BASE, "policy": "vllm"}, "still has the base.*policy=vllm with lora_rank=0"),
+        ({**READ_BY_BASE, "policy": "vllm-engine", "lora_rank": "8"}, "expected policy=local, or"),
         (
-            {
-                "caption_reader": "base",
-                "reward_design": "cycle_consistent",
-                "policy": "vllm",
-                "lora_rank": "8",
-            },
-            "policy=local.*got vllm",
+            {**READ_BY_BASE, "policy": "vllm", "lora_rank": "8", "executor": "ray"},
+            "executor=local, got ray",
         ),
         (
             {
@@ -80,9 +78,9 @@ def test_the_base_reads_captions_as_it_was(tmp_path):
     import agents
     from trainers.learners import make_learners, make_reader
 
-    changes = {"reward_design": "cycle_consistent", "caption_reader": "base"}
-    made = config.load("nano-cpu", {**changes, "out": str(tmp_path), "device": "cpu"})
-    learners, reader = make_learners(made, {}), make_reader(made)
+    made = config.load("nano-cpu", {**READ_BY_BASE, "out": str(tmp_path), "device": "cpu"})
+    learners = make_learners(made, {})
+    reader = make_reader(made, learners)
     for weights in learners["solver"].model.parameters():
         weights.data.zero_()
     asked = [Request("a", "solver", "How many?", n=2, seed=3)]
@@ -90,4 +88,26 @@ def test_the_base_reads_captions_as_it_was(tmp_path):
     playing = Players(learners, reader).playing["solver"].generate(asked)
     assert [c.text for c in playing[0].completions] == [c.text for c in base[0].completions]
     assert not any(weights.requires_grad for weights in reader.model.parameters())
-    assert make_reader(config.load("nano-cpu", {"out": str(tmp_path)})) is None
+    assert make_reader(config.load("nano-cpu", {"out": str(tmp_path)}), learners) is None
+
+
+@pytest.mark.parametrize("shared", ["false", "true"])
+def test_the_base_under_adapters_reads_without_them(tmp_path, shared):
+    import agents
+    from trainers.learners import make_learners, make_reader
+
+    changes = {**READ_BY_BASE, "lora_rank": "4", "shared_weights": shared, "out": str(tmp_path)}
+    made = config.load("nano-cpu", changes)
+    learners = make_learners(made, {})
+    for name, weights in learners["solver"].model.named_parameters():
+        if "lora_B" in name:
+            weights.data += 0.2
+    playing = Players(learners, make_reader(made, learners)).playing["solver"]
+    asked = [Request("a", "solver", "How many?", n=4, seed=3)]
+    base, read, trained = (
+        [completion.text for completion in policy.generate(asked)[0].completions]
+        for policy in (agents.make("nano"), playing, learners["solver"])
+    )
+    assert read == base != trained
+    # Whoever is trained next finds its adapter switched on again.
+    assert [c.text for c in learners["solver"].generate(asked)[0].completions] == trained
