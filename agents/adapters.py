@@ -27,6 +27,7 @@ try:
     from peft import LoraConfig, PeftModel, get_peft_model
     from peft.utils import load_peft_weights, set_peft_model_state_dict
     from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
 
     from agents.encoding import EncodedPrompt
     from agents.loading import ADAPTER_FILE
@@ -270,6 +271,28 @@ class BaseView:
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """See :class:`agents.Policy`."""
         return self._policy.generate_as(BARE, requests)
+
+    def score(
+        self, request: Request, completion_ids: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """What it thinks of a completion; see :meth:`TransformersPolicy.score`."""
+        return self._policy.score_as(BARE, request, completion_ids)
+
+
+def save_idle(view: RoleView, folder: Path) -> None:
+    """Write an adapter of a view's shape that changes nothing, for engines that want one.
+
+    Args:
+        view: Whose shape it has; it stays as it is.
+        folder: As for :meth:`RoleView.save_adapter`.
+    """
+    view.save_adapter(folder)
+    file = folder / "adapter_model.safetensors"
+    weights = load_file(file)
+    for name, weight in weights.items():
+        if "lora_B" in name:
+            weight.zero_()
+    save_file(weights, file, {"format": "pt"})
 
 
 def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:

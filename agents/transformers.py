@@ -167,11 +167,17 @@ class TransformersPolicy:
         Raises:
             UserError: If the request has an image.
         """
+        return self.score_as(request.role, request, completion_ids)
+
+    def score_as(
+        self, adapter: str, request: Request, completion_ids: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """The same through one adapter, whatever the role; see :meth:`generate_as`."""
         if request.image is not None:
             raise UserError(f"request {request.id}: only a text prompt can be scored")
         prompt = self.encode(request).prompt_ids
         ids = torch.tensor([[*prompt, *completion_ids]], device=self.model.device)
-        with torch.no_grad(), self._adapter(request.role):
+        with torch.no_grad(), self._adapter(adapter):
             logits = self.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
         chances = logits.float().log_softmax(-1)
         picked = chances[range(len(completion_ids)), list(completion_ids)]

@@ -23,7 +23,7 @@ from agents.policy import Policy, StreamingPolicy
 from mmzero_env.errors import UserError
 from mmzero_env.protocol import ROLES, Role
 from trainers import checkpoints
-from trainers.canary import COMPLETION, CanaryReading, Sampler, SyncCanary
+from trainers.canary import COMPLETION, CanaryReading, Sampler, Scorer, SyncCanary
 from trainers.learner import Learner
 from trainers.learners import make_reader
 from trainers.reader import BASE, SplitSolver, StreamingSplitSolver
@@ -157,12 +157,40 @@ class EnginePlayers(Players):
 
 
 def _canary(
-    role: Role, learner: Any, engine: Sampler, bound: float | None, dtype: str
+    role: Role,
+    learner: Any,
+    engine: Sampler,
+    bound: float | None,
+    dtype: str,
+    scorer: Scorer | None = None,
 ) -> SyncCanary:
     ids = learner.tokenizer(COMPLETION, add_special_tokens=False)["input_ids"]
     if dtype == "auto":
         dtype = str(learner.model.dtype).removeprefix("torch.")
-    return SyncCanary(role, learner, engine, ids, dtype=dtype, bound=bound)
+    return SyncCanary(role, scorer or learner, engine, ids, dtype=dtype, bound=bound)
+
+
+def _reader(
+    spec: str, view: Any, folder: Path, stack: ExitStack, bound: float | None, dtype: str
+) -> StreamingPolicy:
+    """Another client of the engine's servers, whose Solver is the base.
+
+    It plays through an adapter that changes nothing: without any, vLLM 0.31 on a CPU computes a
+    request through whatever adapter lies in its last slot, which its torch kernels take index -1
+    for (vllm/lora/ops/torch_ops/lora_ops.py).
+
+    Raises:
+        EngineError: If what is served is not the base.
+    """
+    from agents.adapters import BaseView, save_idle
+
+    reader: Any = agents.make(spec)
+    stack.callback(reader.close)
+    name = f"reader-{uuid.uuid4().hex[:8]}"
+    save_idle(view, folder / name)
+    reader.load_adapter("solver", name, str((folder / name).absolute()))
+    _canary("solver", view, reader, bound, dtype, BaseView(view.policy)).check(name)
+    return reader
 
 
 @contextmanager
@@ -198,10 +226,7 @@ def open_players(
         shared = config.shared_weights
         reader = None
         if config.caption_reader == BASE:
-            # Another client of the same servers: it loads no adapter, so it plays with the base.
-            reader = agents.make(spec)
-            assert isinstance(reader, StreamingPolicy), "the engine of the same spec streams"
-            stack.callback(reader.close)
+            reader = _reader(spec, learners["solver"], folder, stack, bound, dtype)
         yield EnginePlayers(
             learners,
             engine,

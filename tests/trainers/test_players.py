@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import agents
-from agents.adapters import AdapterSettings, RoleView, with_adapters
+from agents.adapters import AdapterSettings, RoleView, adapter_weights, with_adapters
 from agents.policy import PolicyError, StreamingPolicy, roles_of
 from mmzero_env.errors import EngineError, UserError
 from mmzero_env.protocol import ROLES, Request, Response, Role, Sampling
@@ -120,7 +120,9 @@ def test_roles_that_share_an_adapter_are_served_one_version_of_it(tmp_path) -> N
     assert ours.completions[0].token_ids == theirs.completions[0].token_ids
 
 
-def test_a_reader_is_another_client_that_loads_nothing(tmp_path, monkeypatch) -> None:
+def test_a_reader_is_another_client_with_an_adapter_that_changes_nothing(
+    tmp_path, monkeypatch
+) -> None:
     made: list[CopyEngine] = []
 
     def make(argument: str) -> CopyEngine:
@@ -139,14 +141,43 @@ def test_a_reader_is_another_client_that_loads_nothing(tmp_path, monkeypatch) ->
     read = replace(seen, id="read", image=None)
     with open_players(run, learners, print) as players:
         engine, reader = made
-        assert len(engine.loads) == 3 and reader.loads == []
+        assert len(engine.loads) == 3
+        [(role, _, path)] = reader.loads
+        weights = adapter_weights(Path(path))
+        assert role == "solver" and any(weight.any() for weight in weights.values())
+        assert not any(weight.any() for name, weight in weights.items() if "lora_B" in name)
+        # The trained one is not touched by that.
+        (trained,) = (path for role, _, path in engine.loads if role == "solver")
+        assert any(w.any() for n, w in adapter_weights(Path(trained)).items() if "lora_B" in n)
         assert players.policies["solver"] is players.playing["coder"] is engine
         solver = players.playing["solver"]
         assert isinstance(solver, StreamingPolicy) and solver.max_open == engine.max_open
         futures = [solver.submit(request) for request in (seen, read)]
         assert [future.result().request_id for future in futures] == ["seen", "read"]
-        assert (engine.asked[-1], reader.asked) == ("seen", ["read"])
+        assert (engine.asked[-1], reader.asked[-1]) == ("seen", "read")
     assert engine.closed and reader.closed
+
+
+def test_a_reader_that_is_not_the_base_stops_the_run(tmp_path, monkeypatch) -> None:
+    made: list[CopyEngine] = []
+
+    def make(argument: str) -> CopyEngine:
+        made.append(CopyEngine(deaf_from=0 if made else 10**9))
+        if len(made) > 1:
+            view = RoleView(made[-1].shared, "solver")
+            for name, weight in view.model.named_parameters():
+                if "lora_B.solver" in name:
+                    weight.data += 0.05
+        return made[-1]
+
+    monkeypatch.setitem(agents.registry._REGISTERED, "copy", make)
+    changes = {"reward_design": "cycle_consistent", "caption_reader": "base"}
+    run = run_config(tmp_path, policy="copy", **changes)
+    with (
+        pytest.raises(EngineError, match="does not sample from the weights reader-"),
+        open_players(run, views(), print),
+    ):
+        pass
 
 
 def test_an_engine_that_ignores_an_update_stops_the_run(tmp_path) -> None:

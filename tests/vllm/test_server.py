@@ -18,7 +18,6 @@ from mmzero_env.protocol import ROLES, Request, Sampling
 from mmzero_env.rendering import Renderer
 from tests.vllm.lora import Reference, copied, save_adapter
 from tests.vllm.play import some
-from trainers.reader import StreamingSplitSolver
 from trainers.rollout import Rollout, collect
 
 TOLERANCE = 1e-4
@@ -86,24 +85,6 @@ def test_scores_of_fixed_tokens_are_those_of_transformers(policy, adapters):
         expected = Reference(adapters[request.role]).logprobs(plain, tokens, banned=False)
         assert prompt_ids == response.prompt_ids
         assert np.abs(np.subtract(scores, expected)).max() < TOLERANCE
-
-
-def test_the_base_reads_captions_beside_the_adapter_that_sees_pictures(policy, server, adapters):
-    from agents.vllm import VllmPolicy
-
-    reader = VllmPolicy(server.agent.removeprefix("vllm:"), patience=120.0)
-    try:
-        seen = some(3, tag="reader")[2]
-        requests = [seen, replace(seen, id="reader/read", image=None)]
-        split = StreamingSplitSolver(policy, reader)
-        futures = [split.submit(request) for request in requests]
-        models = [Reference(adapters["solver"]), Reference()]
-        for request, future, model in zip(requests, futures, models, strict=True):
-            for done in future.result(timeout=120).completions:
-                expected = model.logprobs(request, done.token_ids)
-                assert np.abs(np.subtract(done.logprobs, expected)).max() < TOLERANCE
-    finally:
-        reader.close()
 
 
 def test_three_adapters_mixed_in_one_batch_equal_one_at_a_time(policy):
