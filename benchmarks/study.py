@@ -140,7 +140,7 @@ def _report(
 ) -> None:
     from benchmarks.collapse import markdown
     from benchmarks.study_figures import curves, strip
-    from benchmarks.study_measures import ArmRuns, changes, claims, table
+    from benchmarks.study_measures import ArmRuns, changes, claims, differences, table
     from benchmarks.study_run import SCORES, read_scores
 
     arms: dict[str, ArmRuns] = {}
@@ -169,7 +169,8 @@ def _report(
         write_result(target / FILE, result)
         for title, names in tables.items():
             some = {name: arms[name] for name in names}
-            text = markdown(table(some)) + "\n" + markdown(changes(some))
+            tabled = (table(some), changes(some), differences(some))
+            text = "\n".join(markdown(lines) for lines in tabled)
             atomic.write_text(target / f"study-{title}.md", text)
             curves(target / f"study-{title}.svg", _title(title, seeds), some)
         for name, runs in arms.items():

@@ -82,6 +82,11 @@ class ArmRuns:
         apart = [each[name][after] - each[name][before] for each in self.scores]
         return over_seeds_and_items(np.stack(apart))
 
+    def beyond(self, other: ArmRuns, name: str) -> Interval:
+        """How a metric of the probe differs from another arm's at the end, by seed and item."""
+        pairs = zip(self.scores, other.scores, strict=True)
+        return over_seeds_and_items(np.stack([own[name][-1] - its[name][-1] for own, its in pairs]))
+
     def as_json(self) -> dict[str, list[dict[str, float | int | None]]]:
         """Every metric as a list over iterations of ``mean``, ``low``, ``high`` and ``n``."""
         nothing = {"mean": None, "low": None, "high": None, "n": 0}
@@ -163,6 +168,20 @@ def changes(arms: Mapping[str, ArmRuns]) -> list[list[str]]:
         for name, runs in arms.items()
     ]
     return [["arm", *PROBE.values()], *lines]
+
+
+def differences(arms: Mapping[str, ArmRuns]) -> list[list[str]]:
+    """A line an arm but the first: how its probe metrics differ from the first's at the end.
+
+    Both were measured on the same items after training with the same seeds, so this is narrower
+    than two intervals side by side.
+    """
+    (first, other), *rest = arms.items()
+    lines = [
+        [name, *(runs.beyond(other, metric).text(signed=True) for metric in PROBE)]
+        for name, runs in rest
+    ]
+    return [[f"beyond {first}", *PROBE.values()], *lines]
 
 
 def _within(found: Interval, least: float) -> Interval:
