@@ -27,7 +27,7 @@ try:
     from peft import LoraConfig, PeftModel, get_peft_model
     from peft.utils import load_peft_weights, set_peft_model_state_dict
     from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     from agents.encoding import EncodedPrompt
     from agents.loading import ADAPTER_FILE
@@ -287,12 +287,11 @@ def save_idle(view: RoleView, folder: Path) -> None:
         folder: As for :meth:`RoleView.save_adapter`.
     """
     view.save_adapter(folder)
-    file = folder / "adapter_model.safetensors"
-    weights = load_file(file)
+    weights = adapter_weights(folder)
     for name, weight in weights.items():
         if "lora_B" in name:
             weight.zero_()
-    save_file(weights, file, {"format": "pt"})
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
 def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -62,7 +62,7 @@ def same_training(one: dict[str, Any], other: dict[str, Any], *, gradients: bool
         assert found.updates == expected.updates and found.rows == expected.rows
         for name, value in vars(expected).items():
             if isinstance(value, float):
-                close = pytest.approx(value, rel=1e-4, abs=1e-5, nan_ok=True)
+                close = pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True)
                 assert (name, vars(found)[name]) == (name, close)
     if not gradients:
         return
@@ -70,16 +70,17 @@ def same_training(one: dict[str, Any], other: dict[str, Any], *, gradients: bool
         assert wanted.keys() == got.keys()
         size = sum(float(grad.norm()) ** 2 for grad in wanted.values()) ** 0.5
         error = sum(float((wanted[n] - got[n]).norm()) ** 2 for n in wanted) ** 0.5
-        # float32 sums in another order: 2e-6 on one processor, 4e-6 on the next. A row that is
-        # lost, or weighed for the wrong rank, is an error of hundredths.
-        assert not error > 3e-5 * size
+        # float32 sums in another order: 7e-7 with AVX-512, 3e-6 with AVX2, 4.4e-6 seen elsewhere. A
+        # row that is lost, or weighed for the wrong rank, is an error of hundredths.
+        assert not error > 1e-5 * size
 
 
 def same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
     # Adam's step has the size of the learning rate, 1e-3, however small the gradient: where that is
-    # all rounding, a single weight may go the other way.
+    # all rounding, a single weight may go its own way, but no more than a few.
     apart = [(weight - other["weights"][name]).flatten() for name, weight in one["weights"].items()]
-    assert float(torch.cat(apart).square().mean().sqrt()) < 5e-2 * 1e-3
+    differs = torch.cat(apart)
+    assert float(differs.abs().max()) < 1e-3 and float(differs.square().mean().sqrt()) < 1e-6
 
 
 def test_gradients_weights_and_metrics_are_those_of_one_process() -> None:
